@@ -1,0 +1,88 @@
+#!/bin/sh
+# Checks that need no running server: form, vet, staticcheck, known
+# vulnerabilities, the module files, generated files, other platforms.
+# Every check runs; the script ends with 1 when any of them failed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+failed=""
+begin() { printf '== %s\n' "$*"; }
+fail() {
+	printf '!! %s\n' "$*"
+	failed="$failed
+  $*"
+}
+
+begin "gofmt"
+unformatted=$(find . -name '*.go' -not -path './.git/*' -not -path '*/node_modules/*' -exec gofmt -l {} +)
+[ -z "$unformatted" ] || fail "gofmt -w is needed on: $(echo "$unformatted" | tr '\n' ' ')"
+
+begin "shell scripts parse"
+for script in scripts/*.sh; do
+	sh -n "$script" || fail "sh -n $script"
+done
+bash -n .ci/run || fail "bash -n .ci/run"
+
+begin "go vet"
+go vet ./... || fail "go vet"
+
+begin "staticcheck"
+go tool staticcheck ./... || fail "staticcheck"
+
+begin "go mod verify, go mod tidy -diff"
+go mod verify || fail "go mod verify"
+go mod tidy -diff || fail "go mod tidy would change go.mod or go.sum"
+
+if [ -f scripts/bench/go.mod ]; then
+	begin "scripts/bench: vet"
+	(cd scripts/bench && go vet ./...) || fail "go vet in scripts/bench"
+fi
+
+begin "generated files are up to date"
+# Sums before and after, not git diff, so that it also works in a tree with
+# uncommitted changes.
+sums() {
+	find . \( -name '*_templ.go' -o -name '*.pb.go' \) -not -path './.git/*' -exec sha256sum {} + | sort -k 2
+}
+before=$(mktemp) && after=$(mktemp)
+trap 'rm -f "$before" "$after" "${report:-}"' EXIT
+sums >"$before"
+sh scripts/generate.sh || fail "generate"
+sums >"$after"
+diff -u "$before" "$after" || fail "generated files were stale; scripts/generate.sh has written them anew"
+
+begin "go vet for darwin and windows, without cgo"
+# SQLite is C code, so packages that reach it can only be vetted where they are built.
+portable=$(go list -f '{{$p := .ImportPath}}{{range .Deps}}{{if eq . "github.com/mattn/go-sqlite3"}}{{$p = ""}}{{end}}{{end}}{{$p}}' ./... |
+	grep -v -e '^$' -e 'go-sqlite3' -e '/e2e$' -e '^agentnet/store$')
+for os in darwin windows; do
+	# shellcheck disable=SC2086 # one argument a package is meant
+	GOOS=$os CGO_ENABLED=0 go vet $portable || fail "go vet for $os"
+done
+
+begin "govulncheck"
+report=$(mktemp)
+timeout 180 go tool govulncheck ./... >"$report" 2>&1
+case $? in
+0) tail -n 1 "$report" ;;
+3)
+	cat "$report"
+	fail "govulncheck found vulnerabilities that are called"
+	;;
+*)
+	if grep -q -i -e 'fetching vulnerabilities' -e 'dial tcp' -e 'no such host' -e 'vuln.go.dev' -e 'proxyconnect' "$report"; then
+		echo "not run: the vulnerability database could not be reached"
+	elif [ ! -s "$report" ]; then
+		echo "not run: the vulnerability database did not answer in time"
+	else
+		cat "$report"
+		fail "govulncheck"
+	fi
+	;;
+esac
+
+if [ -n "$failed" ]; then
+	printf '\ncheck: failed:%s\n' "$failed"
+	exit 1
+fi
+printf '\ncheck: all good\n'

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Everything that must hold before a change lands: installs what the tests need
+# and the machine lacks, runs scripts/check.sh, then all tests with the race
+# detector. Ends non-zero when anything failed.
+#
+#   sh scripts/test.sh             everything
+#   sh scripts/test.sh ./app/...   checks, then only the tests of these packages
+set -eu
+cd "$(dirname "$0")/.."
+
+# need PROGRAM PACKAGE...: installs Debian packages when PROGRAM is missing.
+need() {
+	program=$1
+	shift
+	if command -v "$program" >/dev/null 2>&1; then
+		return 0
+	fi
+	echo "== installing $* ($program is missing)"
+	if ! command -v apt-get >/dev/null 2>&1; then
+		echo "test: $program is missing and this is not a Debian system: install it and run again" >&2
+		exit 1
+	fi
+	as_root=""
+	if [ "$(id -u)" -ne 0 ]; then
+		if ! command -v sudo >/dev/null 2>&1; then
+			echo "test: $program is missing: run as root: apt-get install $*" >&2
+			exit 1
+		fi
+		as_root="sudo"
+	fi
+	if [ -z "${updated:-}" ]; then
+		$as_root apt-get update -qq
+		updated=yes
+	fi
+	DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends "$@"
+}
+
+if ! command -v go >/dev/null 2>&1; then
+	echo "test: go is missing: install Go 1.26 or newer (https://go.dev/dl)" >&2
+	exit 1
+fi
+# cgo (SQLite) and the race detector need a C compiler and the C library's headers.
+command -v cc >/dev/null 2>&1 || need gcc gcc libc6-dev
+need redis-server redis-server
+need chromium chromium
+need protoc protobuf-compiler
+
+echo "== downloading modules"
+go mod download
+
+sh scripts/check.sh
+
+packages=${*:-./...}
+# Two packages at a time: more would starve the tests that look at latency.
+echo "== go test -race $packages"
+# shellcheck disable=SC2086 # one argument a package is meant
+CGO_ENABLED=1 go test -race -p 2 -timeout 15m $packages
+
+if [ -f scripts/bench/go.mod ] && [ $# -eq 0 ]; then
+	echo "== go test in scripts/bench"
+	(cd scripts/bench && go test -timeout 5m ./...)
+fi
+echo "== everything passed"
