@@ -1,0 +1,154 @@
+package relay
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"agentnet/app/wire"
+)
+
+// waitersPerKey bounds how many repetitions of one key may wait for the first.
+const waitersPerKey = 16
+
+// A dedupKey is the keyed hash of agent and key: 128 bits under a seed that
+// nobody outside knows.
+type dedupKey [2]uint64
+
+type dedupShard struct {
+	mu    sync.Mutex
+	m     map[dedupKey]*dedupEntry
+	order []dedupKey // as they came; the window is the same for all, so also as they expire
+	head  int
+}
+
+// A dedupEntry is a key that was seen. Its fields are guarded by the shard's
+// lock.
+type dedupEntry struct {
+	key     dedupKey
+	kind    wire.Kind
+	expires int64
+	done    bool
+	answer  wire.OK
+	waiters []*caller
+}
+
+func (h *Hub) dedupKey(agent string, key []byte) (k dedupKey) {
+	for i := range k {
+		var mh maphash.Hash
+		mh.SetSeed(h.dedupSeed[i])
+		mh.WriteString(agent)
+		mh.WriteByte(0)
+		mh.Write(key)
+		k[i] = mh.Sum64()
+	}
+	return k
+}
+
+// once says whether a command is the first with its key. If not, its caller gets
+// the first one's answer, now or when it is known.
+func (h *Hub) once(t *Turn, agent string, c *wire.Command, by *caller) (entry *dedupEntry, first bool) {
+	if len(c.Key) == 0 {
+		return nil, true
+	}
+	k := h.dedupKey(agent, c.Key)
+	now := t.clock()
+	sh := &h.dedup[k[0]%shards]
+	sh.mu.Lock()
+	e := sh.m[k]
+	if e == nil || e.expires <= now {
+		e = &dedupEntry{key: k, kind: c.Kind, expires: now + int64(h.cfg.DedupWindow)}
+		sh.add(e, h.cfg.DedupKeys/shards+1)
+		sh.mu.Unlock()
+		return e, true
+	}
+	switch {
+	case e.kind != c.Kind:
+		sh.mu.Unlock()
+		by.fail(t, wire.Error{Code: wire.Conflict, Message: "the key was used for another kind of command"})
+	case e.done:
+		answer := e.answer
+		sh.mu.Unlock()
+		by.ok(t, &answer)
+	case len(e.waiters) < waitersPerKey:
+		e.waiters = append(e.waiters, by.keep())
+		sh.mu.Unlock()
+	default:
+		sh.mu.Unlock()
+		by.fail(t, wire.Error{Code: wire.Conflict, Message: "the first command with this key is still being carried out"})
+	}
+	return nil, false
+}
+
+// add puts e in, and the oldest out when there are limit keys. sh.mu must be held.
+func (sh *dedupShard) add(e *dedupEntry, limit int) {
+	if len(sh.m) >= limit {
+		sh.dropOldest()
+	}
+	sh.m[e.key] = e
+	sh.order = append(sh.order, e.key)
+}
+
+// dropOldest forgets the key that came first. sh.mu must be held.
+func (sh *dedupShard) dropOldest() {
+	if sh.head >= len(sh.order) {
+		return
+	}
+	delete(sh.m, sh.order[sh.head])
+	sh.head++
+	if sh.head > len(sh.order)/2 {
+		sh.order = append(sh.order[:0], sh.order[sh.head:]...)
+		sh.head = 0
+	}
+}
+
+// settle stores the answer that repetitions get.
+func (h *Hub) settle(t *Turn, e *dedupEntry, ok *wire.OK) {
+	if e == nil {
+		return
+	}
+	answer := *ok
+	answer.MessageID = cloneString(ok.MessageID)
+	sh := &h.dedup[e.key[0]%shards]
+	sh.mu.Lock()
+	e.answer, e.done = answer, true
+	waiters := e.waiters
+	e.waiters = nil
+	sh.mu.Unlock()
+	for _, by := range waiters {
+		by.ok(t, &answer)
+	}
+}
+
+// undo forgets a key whose command was refused, so that it can be tried again.
+func (h *Hub) undo(t *Turn, e *dedupEntry, why *wire.Error) {
+	if e == nil {
+		return
+	}
+	sh := &h.dedup[e.key[0]%shards]
+	sh.mu.Lock()
+	if sh.m[e.key] == e {
+		delete(sh.m, e.key)
+	}
+	waiters := e.waiters
+	e.waiters = nil
+	sh.mu.Unlock()
+	for _, by := range waiters {
+		by.fail(t, *why)
+	}
+}
+
+// expireDedup forgets the keys whose window has ended.
+func (h *Hub) expireDedup(now int64) {
+	for i := range h.dedup {
+		sh := &h.dedup[i]
+		sh.mu.Lock()
+		for sh.head < len(sh.order) {
+			e := sh.m[sh.order[sh.head]]
+			if e != nil && e.expires > now {
+				break
+			}
+			sh.dropOldest()
+		}
+		sh.mu.Unlock()
+	}
+}

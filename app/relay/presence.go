@@ -1,0 +1,171 @@
+package relay
+
+import (
+	"slices"
+
+	"agentnet/app/wire"
+)
+
+// membersMax bounds an answer to presence.
+const membersMax = 1000
+
+// presence answers who is in a channel, or how an agent is.
+func (s *Session) presence(t *Turn, l *link, c *wire.Command) {
+	by := &caller{link: l, session: s, id: c.ID}
+	if len(c.Agent) > 0 {
+		if string(c.Agent) != s.agent.name && !s.who.Send.MatchBytes(c.Agent) {
+			by.fail(t, forbidden("see", c.Agent))
+			return
+		}
+		by.ok(t, &wire.OK{For: wire.KindPresence, Members: []wire.Member{s.hub.member(string(c.Agent))}})
+		return
+	}
+	if !s.who.Subscribe.MatchBytes(c.Channel) {
+		by.fail(t, forbidden("see", c.Channel))
+		return
+	}
+	if s.hub.overload().DropsPresence() {
+		by.fail(t, wire.Error{Code: wire.Overloaded, Message: "the relay is busy; presence is deferred", RetryAfterMS: 2000})
+		return
+	}
+	members := []wire.Member{}
+	for _, name := range s.hub.members(c.Channel) {
+		members = append(members, s.hub.member(name))
+	}
+	by.ok(t, &wire.OK{For: wire.KindPresence, Members: members})
+}
+
+// members lists the agents that are in a channel, by name.
+func (h *Hub) members(name []byte) (names []string) {
+	sh := &h.channels[h.shardOfBytes(name)]
+	sh.mu.RLock()
+	c := sh.m[string(name)]
+	sh.mu.RUnlock()
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	seen := make(map[string]struct{}, len(c.subs))
+	for _, sub := range c.subs {
+		if sub != nil {
+			seen[sub.s.agent.name] = struct{}{}
+		}
+	}
+	c.mu.Unlock()
+	for name := range seen {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names[:min(len(names), membersMax)]
+}
+
+// member reads one agent's standing.
+func (h *Hub) member(name string) wire.Member {
+	a := h.agent([]byte(name))
+	if a == nil {
+		return wire.Member{Agent: name, State: wire.Offline}
+	}
+	st := a.standing()
+	return wire.Member{Agent: name, State: st.state, Sessions: st.sessions, LastActiveMS: st.activeMS, Queue: st.queue}
+}
+
+// has says whether a session of a is among the subscribers. c.mu must be held.
+func (c *channel) has(a *agent) bool {
+	for _, sub := range c.subs {
+		if sub != nil && sub.s.agent == a {
+			return true
+		}
+	}
+	return false
+}
+
+// event tells those who asked for it that somebody came, went or changed. c.mu
+// must be held.
+func (c *channel) event(t *Turn, what, agent string, state wire.AgentState) {
+	if c.watchers == 0 || c.hub.overload().DropsPresence() {
+		return
+	}
+	ev := wire.PresenceEvent{Channel: c.name, Event: what, Agent: agent, State: state}
+	if what == "leave" {
+		ev.State = ""
+	}
+	for _, sub := range c.subs {
+		if sub == nil || !sub.presence {
+			continue
+		}
+		s := sub.s
+		s.mu.Lock()
+		switch {
+		case s.conn == nil || s.endWait:
+		case s.queue.Len() > c.hub.cfg.Queue.Items/4:
+			t.count.dropped[dropPresence]++
+		default:
+			t.frame = wire.AppendPresence(t.room(), s.enc, &ev)
+			s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Low)
+			t.markUrgent(s)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// announce tells the channels of s that its agent's state is another. No lock
+// may be held.
+func (a *agent) announce(t *Turn, s *Session) {
+	s.mu.Lock()
+	subs := slices.Clone(s.subs)
+	s.mu.Unlock()
+	if len(subs) == 0 {
+		return
+	}
+	state := a.standing().state
+	for _, sub := range subs {
+		sub.ch.mu.Lock()
+		sub.ch.event(t, "state", a.name, state)
+		sub.ch.mu.Unlock()
+	}
+}
+
+// Channels lists the channels that id may subscribe to.
+func (h *Hub) Channels(id *Identity, match, after string, limit int) ([]ChannelInfo, string, error) {
+	glob, e := parseMatch(match)
+	if e != nil {
+		return nil, "", e
+	}
+	limit = pageSize(limit)
+	names := pageOf(limit, after, func(yield func(string)) {
+		for i := range h.channels {
+			sh := &h.channels[i]
+			sh.mu.RLock()
+			for name := range sh.m {
+				if name > after && glob.Match(name) && id.Subscribe.Match(name) {
+					yield(name)
+				}
+			}
+			sh.mu.RUnlock()
+		}
+	})
+	out, next := []ChannelInfo{}, ""
+	for i, name := range names {
+		if i == limit {
+			next = names[i-1]
+			break
+		}
+		if info, ok := h.channelInfo(name); ok {
+			out = append(out, info)
+		}
+	}
+	return out, next, nil
+}
+
+func (h *Hub) channelInfo(name string) (ChannelInfo, bool) {
+	sh := &h.channels[h.shardOf(name)]
+	sh.mu.RLock()
+	c := sh.m[name]
+	sh.mu.RUnlock()
+	if c == nil {
+		return ChannelInfo{}, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return ChannelInfo{Channel: c.name, Epoch: c.epoch, Offset: c.window.Last(), Subscribers: len(c.subs) - c.holes, PerSecond: c.rate, LastMS: c.lastMS}, true
+}

@@ -1,0 +1,251 @@
+package relay
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"agentnet/app/wire"
+)
+
+const (
+	// requestTimeout is how long a request waits when it does not say.
+	requestTimeout = 30 * time.Second
+	// requestsPerSession bounds how many own requests may wait at one time.
+	requestsPerSession = 1024
+	// requestsPerShard bounds the requests of the node, 262,144 in all.
+	requestsPerShard = 4096
+)
+
+type requestShard struct {
+	mu sync.Mutex
+	m  map[uint64]*pending
+}
+
+// A pending is a request that waits for its reply.
+type pending struct {
+	// Fixed at construction.
+	hub    *Hub
+	number uint64 // what the reply names
+	askID  uint64 // what the asker calls it
+	asker  *Session
+	answer func(Answer, bool) // set instead of asker; the bool says that it is the last
+	to     string
+	from   string
+	server *Session // who was asked
+	began  int64
+
+	timer timer
+
+	// Guarded by the shard's lock: true once a reply without more, a cancel or the
+	// deadline ended it.
+	done    bool
+	replied bool
+}
+
+// request handles a question to an agent.
+func (s *Session) request(t *Turn, l *link, c *wire.Command) {
+	by := &caller{link: l, session: s, id: c.ID}
+	if c.ID == 0 {
+		by.fail(t, badf("request: `id` is missing, so that the reply could not be told from others"))
+		return
+	}
+	if e := s.admitMessage(t, c); e != nil {
+		by.fail(t, *e)
+		return
+	}
+	s.mu.Lock()
+	busy := len(s.asks)
+	s.mu.Unlock()
+	if busy >= requestsPerSession {
+		by.fail(t, wire.Error{Code: wire.RateLimited, Message: "too many requests of this session wait for a reply", RetryAfterMS: 1000})
+		return
+	}
+	p := &pending{hub: s.hub, askID: c.ID, asker: s, from: s.agent.name}
+	if e := s.hub.ask(t, s.who, p, c); e != nil {
+		by.fail(t, *e)
+	}
+}
+
+// ask gives p a number and hands the request to one session of the receiver.
+func (h *Hub) ask(t *Turn, who *Identity, p *pending, c *wire.Command) *wire.Error {
+	if !who.Send.MatchBytes(c.To) {
+		e := forbidden("ask", c.To)
+		return &e
+	}
+	a := h.agent(c.To)
+	var server *Session
+	if a != nil {
+		a.mu.Lock()
+		server = a.pick()
+		a.mu.Unlock()
+	}
+	if server == nil {
+		return &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is not connected", c.To)}
+	}
+	timeout := requestTimeout
+	if c.TimeoutMS > 0 {
+		timeout = msDuration(min(c.TimeoutMS, h.cfg.Limits.MaxTimeoutMS))
+	}
+	p.to, p.server, p.began = a.name, server, t.clock()
+	p.number = h.requestLast.Add(1)
+	p.timer.owner, p.timer.shard = p, uint8(p.number)
+	if e := h.expect(p); e != nil {
+		return e
+	}
+	h.wheels.arm(&p.timer, p.began+int64(timeout))
+	t.count.messages++
+	if server.deliverRequest(t, p, c, timeout) {
+		t.delivered++
+		return nil
+	}
+	h.finish(p)
+	return &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is away and keeps too much unread", a.name)}
+}
+
+// expect files p under its number and with its asker.
+func (h *Hub) expect(p *pending) *wire.Error {
+	sh := &h.requests[p.number%shards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if len(sh.m) >= requestsPerShard {
+		return &wire.Error{Code: wire.Overloaded, Message: "too many requests wait for replies", RetryAfterMS: 1000}
+	}
+	sh.m[p.number] = p
+	h.requestN.Add(1)
+	if s := p.asker; s != nil {
+		s.mu.Lock()
+		s.asks = append(s.asks, p)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// finish takes p out; true for the one that ended it.
+func (h *Hub) finish(p *pending) bool {
+	sh := &h.requests[p.number%shards]
+	sh.mu.Lock()
+	if p.done {
+		sh.mu.Unlock()
+		return false
+	}
+	p.done = true
+	delete(sh.m, p.number)
+	sh.mu.Unlock()
+	h.requestN.Add(-1)
+	h.wheels.stop(&p.timer)
+	if s := p.asker; s != nil {
+		s.mu.Lock()
+		if i := slices.Index(s.asks, p); i >= 0 {
+			last := len(s.asks) - 1
+			s.asks[i] = s.asks[last]
+			s.asks[last] = nil
+			if s.asks = s.asks[:last]; last == 0 && cap(s.asks) > 8 {
+				s.asks = nil
+			}
+		}
+		s.mu.Unlock()
+	}
+	return true
+}
+
+func (s *Session) deliverRequest(t *Turn, p *pending, c *wire.Command, timeout time.Duration) bool {
+	v := wire.Request{Request: p.number, From: p.from, Method: string(c.Method), Payload: c.Payload, DeadlineMS: timeout.Milliseconds(), Headers: c.Headers}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.direct(t, c.Class, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+		v.Seq = seq
+		return wire.AppendRequest(dst, enc, &v)
+	})
+}
+
+// replyTo carries a reply back to the asker.
+func (s *Session) replyTo(t *Turn, l *link, c *wire.Command) {
+	h := s.hub
+	sh := &h.requests[c.Request%shards]
+	sh.mu.Lock()
+	p := sh.m[c.Request]
+	first := p != nil && p.to == s.agent.name && !p.replied
+	if first {
+		p.replied = true
+	}
+	sh.mu.Unlock()
+	if p == nil || p.to != s.agent.name {
+		t.count.dropped[dropNoAsker]++
+		l.fail(t, c.ID, "", wire.Error{Code: wire.Gone, Message: fmt.Sprintf("request %d is gone: answered, cancelled or out of time", c.Request)})
+		return
+	}
+	if first {
+		h.reply.observe(time.Duration(t.clock()-p.began), 1)
+	}
+	t.count.messages++
+	if !c.More && !h.finish(p) {
+		t.count.dropped[dropNoAsker]++
+		return
+	}
+	p.tell(t, &wire.Reply{ID: p.askID, From: s.agent.name, Payload: c.Payload, More: c.More, Err: c.Err})
+}
+
+// tell hands one reply to the asker.
+func (p *pending) tell(t *Turn, v *wire.Reply) {
+	if p.answer != nil {
+		a := Answer{From: v.From, More: v.More, Err: v.Err, Payload: wire.Payload{Data: append([]byte(nil), v.Payload.Data...), Binary: v.Payload.Binary}}
+		p.answer(a, !v.More)
+		return
+	}
+	s := p.asker
+	s.mu.Lock()
+	ok := s.direct(t, wire.Normal, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+		v.Seq = seq
+		return wire.AppendReply(dst, enc, v)
+	})
+	if !ok && !s.ended {
+		s.lost++
+		t.count.dropped[dropReplayFull]++
+	}
+	s.mu.Unlock()
+	t.delivered++
+}
+
+// cancel ends an own request.
+func (s *Session) cancel(t *Turn, c *wire.Command) {
+	s.mu.Lock()
+	var mine *pending
+	for _, p := range s.asks {
+		if p.askID == c.Request {
+			mine = p
+			break
+		}
+	}
+	s.mu.Unlock()
+	if mine != nil && s.hub.finish(mine) {
+		mine.callOff(t)
+	}
+}
+
+// callOff tells the agent that was asked that nobody waits any more.
+func (p *pending) callOff(t *Turn) {
+	s := p.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil {
+		return
+	}
+	t.frame = wire.AppendCancel(t.room(), s.enc, p.number)
+	s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.High)
+	if !s.full {
+		t.markUrgent(s)
+	}
+}
+
+// expire ends a request whose deadline has come.
+func (p *pending) expire(t *Turn, _ *timer) {
+	if !p.hub.finish(p) {
+		return
+	}
+	p.callOff(t)
+	p.tell(t, &wire.Reply{ID: p.askID, From: p.to, Err: &wire.Error{Code: wire.Timeout, Message: fmt.Sprintf("agent %q did not answer in time", p.to)}})
+}
+
+func msDuration(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
