@@ -1,0 +1,151 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"agentnet/app/relay"
+	"agentnet/app/wire"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A Relay is what the API asks of a node. *relay.Hub is one. All methods may be
+// called concurrently; their errors are *wire.Error.
+type Relay interface {
+	Send(ctx context.Context, id *relay.Identity, a relay.SendArgs) (relay.Sent, error)
+	// Request calls each for every answer, in order, on the caller's goroutine,
+	// and returns when the last has come, the time is over or each has failed. The
+	// Answer is valid only during the call.
+	Request(ctx context.Context, id *relay.Identity, a relay.RequestArgs, each func(relay.Answer) error) error
+	Publish(ctx context.Context, id *relay.Identity, a relay.PublishArgs) (wire.Since, error)
+	// Agents and Channels list what id may send to or subscribe to, by name, after
+	// the name given; next is "" on the last page.
+	Agents(id *relay.Identity, match, after string, limit int) (agents []wire.AgentInfo, next string, err error)
+	Channels(id *relay.Identity, match, after string, limit int) (channels []relay.ChannelInfo, next string, err error)
+	Stats() relay.Stats
+	Ready() []relay.Reason
+}
+
+// A Guard slows down those who guess tokens.
+type Guard interface {
+	// Blocked is nil when a token from addr may be checked.
+	Blocked(addr netip.Addr) *wire.Error
+	// Failed counts a token from addr that was refused.
+	Failed(addr netip.Addr)
+}
+
+// Load is how busy the node is, measured over the last seconds.
+type Load struct {
+	MessagesPerS float64       // accepted messages
+	P95          time.Duration // delivery to local receivers
+}
+
+// Config is what an API needs. Relay, Authorizer, ClientAddr and Logger are
+// required.
+type Config struct {
+	Relay      Relay
+	Authorizer relay.Authorizer
+	// Guard is asked before a token is checked. Nil: no throttling.
+	Guard Guard
+	// ClientAddr tells who is asking, as the trusted proxies say.
+	ClientAddr func(*fiber.Ctx) netip.Addr
+	// Local says that the request comes from this machine itself and was not passed
+	// on by a proxy. Nil: nobody is local.
+	Local func(*fiber.Ctx) bool
+	// Limits are told in OpenAPI and bound bodies. The zero value means
+	// wire.DefaultLimits.
+	Limits wire.Limits
+	// Base is the path that all routes are under, "" or "/relay".
+	Base string
+	// PublicURL is where clients reach the node, for the OpenAPI document and
+	// /v1/regions, for example "https://relay.example.org/relay". "" leaves it out.
+	PublicURL string
+	// Version of the server.
+	Version string
+	// MetricsToken opens /metrics besides tokens of the relay. "" for none.
+	MetricsToken string
+	// MetricsPublic opens /metrics to everybody.
+	MetricsPublic bool
+	// Load is the node's load for /v1/regions. Nil: not told.
+	Load func() Load
+	// Collectors are further metrics, such as those of the WebSocket door.
+	Collectors []prometheus.Collector
+	// Waiting bounds the requests that wait for a reply at one time. Defaults to
+	// 4096.
+	Waiting int
+	// AuthTimeout bounds one check of a token. Defaults to 5 s.
+	AuthTimeout time.Duration
+	Logger      *slog.Logger
+}
+
+const (
+	defaultWaiting     = 4096
+	defaultAuthTimeout = 5 * time.Second
+	// defaultRequestTimeout is the relay's own default for a request.
+	defaultRequestTimeout = 30 * time.Second
+	// operationTimeout bounds send and publish, which wait at most for a disk or
+	// another node.
+	operationTimeout = 10 * time.Second
+)
+
+// API answers the routes of Routes. Its methods may be called concurrently.
+type API struct {
+	cfg      Config
+	routes   []Route
+	registry *prometheus.Registry
+	document []byte
+	waiting  chan struct{} // one element for each request that waits
+
+	// ctx ends with Close and ends all who wait.
+	ctx  context.Context
+	stop context.CancelFunc
+}
+
+// New checks the configuration and builds the metrics and the OpenAPI document.
+func New(cfg Config) (*API, error) {
+	if cfg.Relay == nil || cfg.Authorizer == nil || cfg.ClientAddr == nil || cfg.Logger == nil {
+		return nil, errors.New("api: Relay, Authorizer, ClientAddr and Logger must be given")
+	}
+	if cfg.Limits == (wire.Limits{}) {
+		cfg.Limits = wire.DefaultLimits()
+	}
+	if cfg.Waiting <= 0 {
+		cfg.Waiting = defaultWaiting
+	}
+	if cfg.AuthTimeout <= 0 {
+		cfg.AuthTimeout = defaultAuthTimeout
+	}
+	if cfg.Local == nil {
+		cfg.Local = func(*fiber.Ctx) bool { return false }
+	}
+	a := &API{cfg: cfg, waiting: make(chan struct{}, cfg.Waiting)}
+	a.ctx, a.stop = context.WithCancel(context.Background())
+	a.routes = a.table()
+	var err error
+	if a.registry, err = newRegistry(cfg); err != nil {
+		return nil, err
+	}
+	if a.document, err = a.openAPI(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Close ends all requests that wait for a reply; they are answered with
+// `unavailable`. The server's listener is to be closed by its owner.
+func (a *API) Close() { a.stop() }
+
+// Register adds all routes to r, which is at the base path already.
+func (a *API) Register(r fiber.Router) {
+	for _, route := range a.routes {
+		r.Add(route.Method, route.Path, a.serve(route))
+	}
+}
+
+// Routes lists what Register adds, in the order of the OpenAPI document.
+func (a *API) Routes() []Route { return a.routes }

@@ -1,0 +1,234 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"agentnet/app/relay"
+	"agentnet/app/wire"
+	"agentnet/web/api"
+	"agentnet/web/dash"
+	"agentnet/web/static"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what a Server needs. Relay, Authorizer and Logger are required.
+type Config struct {
+	Relay      api.Relay
+	Authorizer relay.Authorizer
+	// Guard throttles those who guess tokens. Nil: nobody does.
+	Guard api.Guard
+	// Socket answers GET {Base}/ws. Nil: there is no such route.
+	Socket fiber.Handler
+	// Prepare is called once with the fiber app before its first request, for what
+	// Socket needs of it (ws.Configure). May be nil.
+	Prepare func(*fiber.App)
+	// Collectors are further metrics.
+	Collectors []prometheus.Collector
+
+	// Base is the path that everything is under: "" or such as "/relay".
+	Base string
+	// PublicURL is where clients reach the server, with Base, such as
+	// "https://example.org/relay". "" when that is not known.
+	PublicURL string
+	// TLS says that the listener speaks TLS.
+	TLS bool
+	// Proxies says which peers may tell a client's address.
+	Proxies Proxies
+	// Limits bound bodies. The zero value means wire.DefaultLimits.
+	Limits wire.Limits
+	// Version of the server.
+	Version string
+	// PublicPage shows the numbers of the first page to everybody, not only to this
+	// machine.
+	PublicPage bool
+	// Commands are the lines that the first page offers to a newcomer. Nil: token,
+	// listen and send.
+	Commands []string
+	// MetricsToken opens /metrics besides tokens of the relay. "" for none.
+	MetricsToken string
+	// MetricsPublic opens /metrics to everybody.
+	MetricsPublic bool
+	// AccessLog writes a line for each request: method, route, status, time.
+	AccessLog bool
+
+	// HeaderBytes bounds a request's line and headers. Defaults to 8 KiB, which a
+	// JWT fits in.
+	HeaderBytes int
+	// Connections bounds the sockets that HTTP holds at one time; those that became
+	// WebSockets do not count. Defaults to 16384.
+	Connections int
+	// ReadTimeout bounds the reading of one request. Defaults to 10 s.
+	ReadTimeout time.Duration
+	// WriteTimeout bounds the writing of one answer. Defaults to 10 s.
+	WriteTimeout time.Duration
+	// IdleTimeout bounds the wait for the next request. Defaults to 30 s.
+	IdleTimeout time.Duration
+
+	Logger *slog.Logger
+}
+
+const (
+	defaultHeaderBytes = 8 << 10
+	defaultConnections = 16384
+	defaultTimeout     = 10 * time.Second
+	defaultIdle        = 30 * time.Second
+	// bodySlack is how much more than a frame a body may have before the server
+	// stops reading: enough for the API to say what is wrong itself.
+	bodySlack = 4 << 10
+)
+
+var basePath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
+
+// Server is the HTTP server. Its methods may be called concurrently.
+type Server struct {
+	cfg        Config
+	publicHost string
+	app        *fiber.App
+	api        *api.API
+	page       *dash.Page
+
+	mu     sync.Mutex
+	closed bool // Shutdown was called. Guarded by mu.
+}
+
+// New builds the server; Serve starts it.
+func New(cfg Config) (*Server, error) {
+	if cfg.Relay == nil || cfg.Authorizer == nil || cfg.Logger == nil {
+		return nil, errors.New("web: Relay, Authorizer and Logger must be given")
+	}
+	if !basePath.MatchString(cfg.Base) {
+		return nil, fmt.Errorf("web: base path %q: expected \"\" or a path such as /relay without a slash at its end", cfg.Base)
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{cfg: cfg}
+	if cfg.PublicURL != "" {
+		u, err := url.Parse(cfg.PublicURL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("web: public url %q: expected such as https://example.org", cfg.PublicURL)
+		}
+		s.publicHost = strings.ToLower(u.Hostname())
+	}
+	files, err := static.New(cfg.Base + "/static")
+	if err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	s.page, err = dash.New(dash.Config{
+		Source: cfg.Relay, Files: files, Base: cfg.Base, PublicURL: cfg.PublicURL, TLS: cfg.TLS, Version: cfg.Version,
+		Commands: cfg.Commands, Local: s.local, Public: cfg.PublicPage,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	s.api, err = api.New(api.Config{
+		Relay: cfg.Relay, Authorizer: cfg.Authorizer, Guard: cfg.Guard, ClientAddr: s.ClientAddr, Local: s.local,
+		Limits: cfg.Limits, Base: cfg.Base, PublicURL: cfg.PublicURL, Version: cfg.Version,
+		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Collectors: cfg.Collectors,
+		Load: func() api.Load {
+			now := s.page.Now()
+			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
+		},
+		Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	s.app = s.newApp()
+	s.route(files)
+	if cfg.Prepare != nil {
+		cfg.Prepare(s.app)
+	}
+	return s, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Limits == (wire.Limits{}) {
+		c.Limits = wire.DefaultLimits()
+	}
+	c.HeaderBytes = cmp.Or(max(c.HeaderBytes, 0), defaultHeaderBytes)
+	c.Connections = cmp.Or(max(c.Connections, 0), defaultConnections)
+	c.ReadTimeout = cmp.Or(max(c.ReadTimeout, 0), defaultTimeout)
+	c.WriteTimeout = cmp.Or(max(c.WriteTimeout, 0), defaultTimeout)
+	c.IdleTimeout = cmp.Or(max(c.IdleTimeout, 0), defaultIdle)
+	return c
+}
+
+func (s *Server) newApp() *fiber.App {
+	return fiber.New(fiber.Config{
+		AppName:               "agentnet",
+		DisableStartupMessage: true,
+		// Strings that leave a handler would be rewritten by a later request.
+		Immutable:                    true,
+		CaseSensitive:                true,
+		ReadTimeout:                  s.cfg.ReadTimeout,
+		WriteTimeout:                 s.cfg.WriteTimeout,
+		IdleTimeout:                  s.cfg.IdleTimeout,
+		ReadBufferSize:               s.cfg.HeaderBytes,
+		BodyLimit:                    s.cfg.Limits.FrameBytes + bodySlack,
+		Concurrency:                  s.cfg.Connections,
+		DisablePreParseMultipartForm: true, // would write files
+		DisableDefaultContentType:    true,
+		ErrorHandler:                 s.fail,
+	})
+}
+
+func (s *Server) route(files *static.Files) {
+	s.app.Use(s.guard)
+	root := s.app.Group(s.cfg.Base)
+	s.api.Register(root)
+	root.Get("/static/:file", files.Handler)
+	if s.cfg.Socket != nil {
+		root.Get("/ws", s.cfg.Socket)
+	}
+	root.Get("/", s.page.Handler)
+}
+
+// Run measures what the first page and /v1/regions show, until ctx ends. It
+// returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	s.page.Run(ctx)
+	return nil
+}
+
+// Serve answers on ln until Shutdown, and then returns nil. It closes ln.
+func (s *Server) Serve(ln net.Listener) error {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return ln.Close()
+	}
+	if err := s.app.Listener(ln); err != nil {
+		return fmt.Errorf("serve http: %w", err)
+	}
+	return nil
+}
+
+// Shutdown stops accepting, ends the requests that wait for a reply, and returns
+// when all others are answered or ctx ends. WebSockets are not its own: their
+// owner closes them.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.api.Close()
+	if err := s.app.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("stop http: %w", err)
+	}
+	return nil
+}
+
+// ClientAddr is the address of the client, as the trusted proxies tell it.
+func (s *Server) ClientAddr(c *fiber.Ctx) netip.Addr { return s.cfg.Proxies.ClientAddr(c) }
