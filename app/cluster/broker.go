@@ -1,0 +1,242 @@
+// Package cluster is what nodes share over Redis. For now that is the
+// relay.Broker: channel history beyond the recent window, who hosts which agent,
+// and shared counters.
+//
+// The same code runs over the embedded Redis of a lone node (by Config.Dial) and
+// over a real one (by Config.URL), and uses only commands that both have: no
+// scripts, no transactions, no client-side caching. Every call ends with its
+// context, whatever Redis does. Keys carry the prefix "agn:" and the hash tag of
+// what they belong to, so that each call stays within one slot of a Redis Cluster.
+//
+// It promises what Redis promises: after Redis lost data, or may have (its run id
+// changed), channels get new epochs, and nothing is passed off as whole.
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"agentnet/app/relay"
+
+	"github.com/redis/rueidis"
+)
+
+// ErrEpoch says that a channel's history goes on under another epoch: Open it again.
+var ErrEpoch = errors.New("the channel has another epoch by now")
+
+// ErrClosed follows Close.
+var ErrClosed = errors.New("the broker is closed")
+
+const (
+	prefix = "agn:"
+
+	// inFlight bounds calls that wait for Redis. One that its caller has given up
+	// counts until the connection has answered or is given up too.
+	inFlight = 256
+	// stall is how long Redis may leave the connection without an answer before it
+	// is made anew.
+	stall = 3 * time.Second
+	// closeWithin bounds Close.
+	closeWithin = 3 * time.Second
+)
+
+// Config says which Redis a Broker uses: exactly one of URL and Dial.
+type Config struct {
+	// URL is redis://[user:password@]host:port[/db], or rediss:// for TLS.
+	URL string
+	// Dial makes connections to a Redis that has no address, with Password.
+	Dial     func(context.Context) (net.Conn, error)
+	Password string
+
+	Logger *slog.Logger
+	// Now is the wall clock, for tests. Default time.Now.
+	Now func() time.Time
+}
+
+// A Broker implements relay.Broker over one Redis. All methods may be called
+// concurrently; Appends to one channel must not.
+type Broker struct {
+	client rueidis.Client
+	log    *slog.Logger
+	now    func() time.Time
+	slots  chan struct{} // a call holds one while it waits
+
+	mu      sync.Mutex
+	closed  bool
+	runID   string               // of Redis, as last read
+	trimmed map[string]time.Time // channel: when its age was last looked at
+	hosted  map[string]*host     // by node
+}
+
+var _ relay.Broker = (*Broker)(nil)
+
+// New connects. ctx bounds the first connection; later ones are made as needed.
+func New(ctx context.Context, cfg Config) (*Broker, error) {
+	opt, err := clientOption(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to redis: %w", err)
+	}
+	b := &Broker{
+		log: cfg.Logger, now: cfg.Now, slots: make(chan struct{}, inFlight),
+		trimmed: map[string]time.Time{}, hosted: map[string]*host{},
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	if until, ok := ctx.Deadline(); ok {
+		opt.Dialer.Timeout = max(min(time.Until(until), stall), time.Millisecond)
+	}
+	if b.client, err = rueidis.NewClient(opt); err != nil {
+		return nil, fmt.Errorf("connect to redis: %w", err)
+	}
+	if _, err = b.readRunID(ctx); err != nil {
+		b.client.Close()
+		return nil, fmt.Errorf("connect to redis: %w", err)
+	}
+	return b, nil
+}
+
+// clientOption turns a Config into the client's words.
+func clientOption(cfg Config) (opt rueidis.ClientOption, err error) {
+	switch {
+	case (cfg.URL != "") == (cfg.Dial != nil):
+		return opt, errors.New("give a redis URL or an embedded store, and not both")
+	case cfg.URL != "":
+		if opt, err = parseURL(cfg.URL); err != nil {
+			return opt, err
+		}
+	default:
+		opt.InitAddress = []string{"embedded:0"}
+		opt.Password = cfg.Password
+		opt.DialCtxFn = func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return cfg.Dial(ctx)
+		}
+	}
+	opt.ForceSingleClient = true // Cluster and Sentinel come with the rest of this package
+	opt.DisableCache = true      // the embedded store has no CLIENT TRACKING
+	opt.DisableRetry = true      // who calls decides, within its own time
+	opt.AlwaysPipelining = true  // a call that runs out of time leaves the connection to the others
+	opt.PipelineMultiplex = -1   // one connection: what is sent first is done first
+	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
+	opt.Dialer.Timeout = stall
+	opt.ConnWriteTimeout = stall
+	return opt, nil
+}
+
+// do sends cmds in one batch and returns their results, or an error when ctx ends
+// first or one of cmds fails. The client does not look at ctx while its queue is
+// full; the goroutine does, and there are inFlight of them at most.
+func (b *Broker) do(ctx context.Context, cmds ...rueidis.Completed) ([]rueidis.RedisResult, error) {
+	results, err := b.try(ctx, cmds...)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range results {
+		if err := r.Error(); err != nil && !rueidis.IsRedisNil(err) {
+			return nil, redisError(err)
+		}
+	}
+	return results, nil
+}
+
+// try is do without a look at the results.
+func (b *Broker) try(ctx context.Context, cmds ...rueidis.Completed) ([]rueidis.RedisResult, error) {
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	select {
+	case b.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("redis is too slow: %d calls wait for it: %w", inFlight, ctx.Err())
+	}
+	answered := make(chan []rueidis.RedisResult, 1)
+	go func() {
+		answered <- b.client.DoMulti(ctx, cmds...)
+		<-b.slots
+	}()
+	select {
+	case results := <-answered:
+		return results, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("redis did not answer in time: %w", ctx.Err())
+	}
+}
+
+// redisError keeps what Redis said, which names no values.
+func redisError(err error) error {
+	if e, ok := rueidis.IsRedisErr(err); ok {
+		return fmt.Errorf("redis: %w", e)
+	}
+	if errors.Is(err, rueidis.ErrClosing) {
+		return ErrClosed
+	}
+	return fmt.Errorf("redis: %w", err)
+}
+
+// readRunID asks Redis which run of it this is.
+func (b *Broker) readRunID(ctx context.Context) (string, error) {
+	results, err := b.do(ctx, b.infoCommand())
+	if err != nil {
+		return "", err
+	}
+	return b.takeRunID(results[0])
+}
+
+func (b *Broker) infoCommand() rueidis.Completed {
+	return b.client.B().Info().Section("server").Build()
+}
+
+func (b *Broker) takeRunID(r rueidis.RedisResult) (string, error) {
+	text, err := r.ToString()
+	if err != nil {
+		return "", redisError(err)
+	}
+	for line := range strings.Lines(text) {
+		if id, ok := strings.CutPrefix(line, "run_id:"); ok {
+			id = strings.TrimSpace(id)
+			b.mu.Lock()
+			b.runID = id
+			b.mu.Unlock()
+			return id, nil
+		}
+	}
+	return "", errors.New("redis: INFO names no run_id")
+}
+
+// Close waits for the calls under way, within a few seconds, and disconnects.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	was := b.closed
+	b.closed = true
+	b.mu.Unlock()
+	if was {
+		return nil
+	}
+	timeout := time.NewTimer(closeWithin)
+	defer timeout.Stop()
+	var err error
+	for range inFlight {
+		select {
+		case b.slots <- struct{}{}:
+			continue
+		case <-timeout.C:
+			err = fmt.Errorf("close broker: calls to redis still wait after %v", closeWithin)
+		}
+		break
+	}
+	b.client.Close()
+	return err
+}
