@@ -3,6 +3,8 @@ package wire
 import (
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // The JSON that the relay writes, byte for byte: outside programs see it.
@@ -69,6 +71,26 @@ func TestAppendRepairs(t *testing.T) {
 		var got Event
 		if _, err := got.Read(enc, msg); err != nil || got.Receipt.Note != "x\ufffdy" {
 			t.Errorf("encoding %d: got %q, %v, want %q", enc, got.Receipt.Note, err, "x\ufffdy")
+		}
+	}
+}
+
+// A reused Event tells nothing of the frame before.
+func TestEventReuse(t *testing.T) {
+	for _, kind := range ServerKinds() {
+		var e, fresh Event
+		full := newSampler(9).event(kind)
+		e = *full
+		e.OK.For = KindSend
+		empty := []byte(`{"` + kind.String() + `":{}}`)
+		if _, err := e.Read(JSON, empty); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fresh.Read(JSON, empty); err != nil {
+			t.Fatal(err)
+		}
+		if e.ID != 0 || !proto.Equal(pbEvent(&e), pbEvent(&fresh)) || e.OK.For != KindNone && kind == KindOK {
+			t.Errorf("%v: got %v, want %v", kind, pbEvent(&e), pbEvent(&fresh))
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (c *Command) Read(enc Encoding, msg []byte, lim *Limits) (n int, err error)
 // fault is looked at too, because a frame that was cut off is noticed at the
 // first byte of the next line.
 func resume(msg []byte, start, at int) int {
-	for at > start+1 && (msg[at-1] == ' ' || msg[at-1] == '\n' || msg[at-1] == '\r' || msg[at-1] == '\t') {
+	for at > start && (msg[at-1] == ' ' || msg[at-1] == '\n' || msg[at-1] == '\r' || msg[at-1] == '\t') {
 		at--
 	}
 	if at < len(msg) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/base64"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -317,8 +318,8 @@ func (s *cursor) raw(f field) []byte {
 		}
 	}
 	from := len(s.scratch)
-	s.scratch = append(s.scratch, make([]byte, encoding.DecodedLen(len(text)))...)
-	n, err := encoding.Decode(s.scratch[from:], text)
+	s.scratch = slices.Grow(s.scratch, encoding.DecodedLen(len(text)))
+	n, err := encoding.Decode(s.scratch[from:cap(s.scratch)], text)
 	if err != nil {
 		s.refuse(BadFrame, f, "expected base64")
 		n = 0

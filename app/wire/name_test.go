@@ -139,6 +139,15 @@ func TestGlobsJSON(t *testing.T) {
 	if err != nil || string(text) != `{"none":[],"some":["a/*","b"]}` {
 		t.Errorf("got %s, %v", text, err)
 	}
+	if got, want := gs[0].String(), "a/*"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if gs.MatchBytes([]byte("c")) || gs[0].MatchBytes([]byte("\xff")) {
+		t.Error("a name that fits no pattern matches")
+	}
+	if text, err := json.Marshal(gs[0]); err != nil || string(text) != `"a/*"` {
+		t.Errorf("one glob: got %s, %v", text, err)
+	}
 	var back Globs
 	if err := json.Unmarshal([]byte(`["a/*","b"]`), &back); err != nil || !back.Match("a/x") || !back.Match("b") || back.Match("c") {
 		t.Errorf("got %v, %v", back, err)

@@ -42,6 +42,8 @@ var jsonSeeds = []string{
 	`"` + strings.Repeat("x", 100) + `"`, `"` + strings.Repeat("é", 50) + `"`, `1 2`, `{} {}`,
 	strings.Repeat("[", 64) + strings.Repeat("]", 64), strings.Repeat("[", 65) + strings.Repeat("]", 65),
 	strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64), strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65),
+	strings.Repeat("[", 64) + "{}" + strings.Repeat("]", 64), strings.Repeat("[", 64) + "[]" + strings.Repeat("]", 64),
+	strings.Repeat("[", 63) + "{}" + strings.Repeat("]", 63), `[{"a":1},[1,2]]`, `{"a":[1,2],"b":{"c":1}}`, `[{"a":1},["b":1]]`, `[[1],{1,2}]`,
 	strings.Repeat("[", 100000), strings.Repeat("[{", 31) + "[[" + strings.Repeat("]", 70),
 }
 
@@ -107,7 +109,7 @@ func checkString(t *testing.T, text []byte) {
 
 func TestStrings(t *testing.T) {
 	for _, text := range []string{``, `a`, `\n\t\r\b\f\/\\\"`, `\u0041\u00e9\u65e5`, `\ud83d\ude42`, `\ud83d`, `\ud83dx`, `\ud83d\n`, `\ud83d\u0041`,
-		`\ude42\ud83d`, `\ud83d\ud83d\ude42`, "é\x01", "a\xffb\xff", "\xed\xa0\x80", strings.Repeat(`\"`, 30)} {
+		`\ude42\ud83d`, `\ud83d\ud83d\ude42`, "é\x01", "\r\n\t\"\\/\b\x00\x1f\x7f", "a\xffb\xff", "\xed\xa0\x80", strings.Repeat(`\"`, 30)} {
 		checkString(t, []byte(text))
 	}
 }
