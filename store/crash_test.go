@@ -31,7 +31,7 @@ func child(role, dir string) int {
 		return 1
 	}
 	if role == "create" {
-		if _, err := s.CreateToken(context.Background(), token(777)); err != nil {
+		if _, err := s.CreateToken(context.Background(), token(os.Getpid())); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -222,6 +222,53 @@ func TestDamagedFilesGiveAClearError(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d damaged files were refused, the others had their damage in bytes without meaning or in plain values", refused, len(cases))
+}
+
+func TestDamagedLogLosesTheEndOnly(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Config{Dir: dir})
+	const n = 40
+	for i := range n {
+		mustCreate(t, s, token(i))
+	}
+	main, err := os.ReadFile(dbPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wal, err := os.ReadFile(dbPath(dir) + "-wal")
+	if err != nil || len(wal) < 100_000 {
+		t.Fatalf("the log has %d bytes, %v", len(wal), err)
+	}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for i := range 60 {
+		damaged := append([]byte(nil), wal...)
+		if i%2 == 0 {
+			damaged = damaged[:rnd.IntN(len(wal))]
+		} else {
+			damaged[rnd.IntN(len(wal))] ^= byte(1 + rnd.IntN(255))
+		}
+		copied := t.TempDir()
+		for name, b := range map[string][]byte{"": main, "-wal": damaged} {
+			if err := os.WriteFile(dbPath(copied)+name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := Open(t.Context(), Config{Dir: copied, Check: CheckFull})
+		if err != nil {
+			t.Errorf("damage %d: %v", i, err)
+			continue
+		}
+		list, err := s.Tokens(t.Context(), TokenFilter{Limit: 1000})
+		for k, tok := range list { // newest first: what is left is a beginning, without holes
+			if tok.ID != token(len(list)-1-k).ID {
+				t.Fatalf("damage %d: token %s at place %d of %d", i, tok.ID, k, len(list))
+			}
+		}
+		if err != nil {
+			t.Errorf("damage %d: %v", i, err)
+		}
+		s.Close()
+	}
 }
 
 // useAll opens dir and does everything once.

@@ -91,8 +91,20 @@ func (s *Store) prepareSchema(ctx context.Context, cfg Config, steps []migration
 	return s.migrate(steps)
 }
 
-// identify returns the schema version, 0 for a file without tables.
+// identify returns the schema version, 0 for a file without tables. It reads in
+// one transaction: another process may be making the tables at this moment.
 func (s *Store) identify(ctx context.Context) (version int, err error) {
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read header: %w", err)
+	}
+	defer conn.Close()
+	// Not BeginTx, which takes the write lock here: to take it would fix properties
+	// of an empty file that are still to be set.
+	if _, err := conn.ExecContext(ctx, `BEGIN DEFERRED`); err != nil {
+		return 0, fmt.Errorf("read header: %w", err)
+	}
+	defer conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
 	var app, tables int
 	for _, q := range []struct {
 		text string
@@ -102,7 +114,7 @@ func (s *Store) identify(ctx context.Context) (version int, err error) {
 		{`PRAGMA user_version`, &version},
 		{`SELECT count(*) FROM sqlite_schema`, &tables},
 	} {
-		if err := s.write.QueryRowContext(ctx, q.text).Scan(q.into); err != nil {
+		if err := conn.QueryRowContext(ctx, q.text).Scan(q.into); err != nil {
 			return 0, fmt.Errorf("read header: %w", err)
 		}
 	}

@@ -135,12 +135,20 @@ func prepareFiles(dir, path string, log *slog.Logger) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	_, missing := os.Lstat(path)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil && missing != nil {
+		// A power cut must not take the names away from data that was acknowledged.
+		err = errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("%w; the data directory must belong to the user that runs agentnet: chown -R %d:%d %s",
 			err, os.Getuid(), os.Getgid(), dir)
 	}
 	if err != nil {
+		if f != nil {
+			f.Close()
+		}
 		return err
 	}
 	defer f.Close()

@@ -25,7 +25,8 @@ func (s *Store) Watch(ctx context.Context, changed func()) error {
 	defer conn.Close()
 	tick := time.NewTicker(WatchEvery)
 	defer tick.Stop()
-	var last int64 = -1
+	const never, failed = -1, -2
+	var last int64 = never
 	for {
 		var version int64
 		look, cancel := bounded(ctx)
@@ -35,13 +36,15 @@ func (s *Store) Watch(ctx context.Context, changed func()) error {
 			return nil
 		}
 		if err != nil {
-			s.log.Warn("the database cannot be watched for changes", "path", s.path, "error", s.explain(err))
-			version = -1
+			version = failed
+			if last != failed { // once, not four times a second
+				s.log.Warn("the database cannot be watched for changes", "path", s.path, "error", s.explain(err))
+			}
 		}
-		if version != last || version == -1 {
-			last = version
+		if version != last || version == failed {
 			changed()
 		}
+		last = version
 		select {
 		case <-ctx.Done():
 			return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"runtime"
 	"strings"
 	"time"
 
@@ -24,11 +25,15 @@ type jwts struct {
 	cache    *lru
 	now      func() time.Time
 	count    *counters
+	// slots bounds the signatures that are checked at one time to half of the
+	// processors: whoever sends tokens in masses shall not stop the messages.
+	slots chan struct{}
 }
 
 func newJWTs(cfg Config, count *counters) (*jwts, error) {
 	j := &jwts{
 		issuers: map[string]*issuer{}, cache: newLRU(cfg.MaxJWTs), now: cfg.Now, count: count,
+		slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		// Algorithm, signature and claims are checked in verify, by the issuer's keys and rules.
 		parser: jwt.NewParser(jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding()),
 	}
@@ -110,7 +115,13 @@ func (j *jwts) verify(ctx context.Context, token string) (*relay.Identity, *key,
 	if err != nil {
 		return nil, nil, reasonKey
 	}
+	select {
+	case j.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, reasonUnavailable
+	}
 	by := signer(token, parsed, candidates)
+	<-j.slots
 	if by == nil {
 		return nil, nil, reasonSignature
 	}

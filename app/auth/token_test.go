@@ -69,6 +69,18 @@ func TestEveryTypingErrorIsFound(t *testing.T) {
 	try("nothing", "")
 }
 
+func TestIDsHoldNothingButDigits(t *testing.T) {
+	token, _, _ := mint()
+	for _, c := range []byte("\n\x00\x1b_-/*\xff ") {
+		b := []byte(token[:tokenLen-sumLen])
+		b[7] = c
+		b = appendSum(b, crcOf(b)) // whoever forges a token can do sums
+		if id, err := ParseToken(string(b)); err == nil {
+			t.Errorf("%q was taken as an id", id)
+		}
+	}
+}
+
 func TestPublicID(t *testing.T) {
 	token, id, _ := mint()
 	for _, given := range []string{id, "agn_" + id, token} {

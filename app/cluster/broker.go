@@ -14,6 +14,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -66,6 +67,7 @@ type Broker struct {
 	client rueidis.Client
 	log    *slog.Logger
 	now    func() time.Time
+	id     string        // random: this Broker as a writer
 	slots  chan struct{} // a call holds one while it waits
 
 	mu      sync.Mutex
@@ -73,6 +75,10 @@ type Broker struct {
 	runID   string               // of Redis, as last read
 	trimmed map[string]time.Time // channel: when its age was last looked at
 	hosted  map[string]*host     // by node
+	longest time.Duration        // age of history that was appended
+
+	suspects   map[string]struct{} // channels whose last Append failed
+	suspectAll bool                // there were too many to name
 }
 
 var _ relay.Broker = (*Broker)(nil)
@@ -85,7 +91,8 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		log: cfg.Logger, now: cfg.Now, slots: make(chan struct{}, inFlight),
-		trimmed: map[string]time.Time{}, hosted: map[string]*host{},
+		trimmed: map[string]time.Time{}, hosted: map[string]*host{}, suspects: map[string]struct{}{},
+		id: rand.Text(),
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -216,27 +223,30 @@ func (b *Broker) takeRunID(r rueidis.RedisResult) (string, error) {
 	return "", errors.New("redis: INFO names no run_id")
 }
 
-// Close waits for the calls under way, within a few seconds, and disconnects.
+// Close waits for the calls under way, within a few seconds, notes in Redis that
+// nothing is missing, and disconnects. Append everything first.
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	was := b.closed
 	b.closed = true
+	keep := max(b.longest, idleFor) + time.Hour // the note outlives what it speaks of
 	b.mu.Unlock()
 	if was {
 		return nil
 	}
-	timeout := time.NewTimer(closeWithin)
-	defer timeout.Stop()
-	var err error
+	defer b.client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
 	for range inFlight {
 		select {
 		case b.slots <- struct{}{}:
-			continue
-		case <-timeout.C:
-			err = fmt.Errorf("close broker: calls to redis still wait after %v", closeWithin)
+		case <-ctx.Done():
+			return fmt.Errorf("close broker: calls to redis still wait after %v", closeWithin)
 		}
-		break
 	}
-	b.client.Close()
-	return err
+	note := b.client.B().Set().Key(writerKey(b.id)).Value("closed").PxMilliseconds(keep.Milliseconds()).Build()
+	if err := b.client.Do(ctx, note).Error(); err != nil {
+		return fmt.Errorf("close broker: channels will begin new epochs: %w", redisError(err))
+	}
+	return nil
 }

@@ -21,22 +21,33 @@ func (j *Journal) recover() error {
 	if err != nil {
 		return err
 	}
-	var gone []uint64 // seqs of deletion records
-	found := map[uint64]string{}
+	found := map[uint64]string{} // ids by seq
+	var gone []uint64
 	for i, n := range numbers {
 		seqs, err := j.recoverSegment(n, i == len(numbers)-1, found)
 		if err != nil {
 			return err
 		}
-		gone = append(gone, seqs...)
+		// After each file, so that what is long dead takes no memory.
+		gone = append(gone, j.forgetGone(seqs, found)...)
 	}
-	for _, seq := range gone {
-		if id, ok := found[seq]; ok {
-			delete(found, seq)
-			j.forgetLocked(id, j.live[id])
-		}
-	}
+	j.forgetGone(gone, found)
 	return nil
+}
+
+// forgetGone takes the messages that deletion records name out of the index, and
+// returns the records that named none.
+func (j *Journal) forgetGone(seqs []uint64, found map[uint64]string) (others []uint64) {
+	for _, seq := range seqs {
+		id, ok := found[seq]
+		if !ok {
+			others = append(others, seq)
+			continue
+		}
+		delete(found, seq)
+		j.forgetLocked(id, j.live[id])
+	}
+	return others
 }
 
 // recoverSegment reads one file: its messages go into the index, the seqs of its
