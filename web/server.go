@@ -146,6 +146,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("web: %w", err)
 	}
 	s.app = s.newApp()
+	s.app.Server().Handler = s.known(s.app.Server().Handler)
 	s.route(files)
 	if cfg.Prepare != nil {
 		cfg.Prepare(s.app)
@@ -217,8 +218,8 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Shutdown stops accepting, ends the requests that wait for a reply, and returns
-// when all others are answered or ctx ends. WebSockets are not its own: their
-// owner closes them.
+// when all others are answered or ctx ends. A connection that has not said a word
+// yet delays it by up to 5 s. WebSockets are not its own: their owner closes them.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true

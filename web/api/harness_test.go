@@ -45,6 +45,9 @@ const (
 	metricsToken = "scrape-me-" + canary
 )
 
+// The node that the API is made for is one that it can use.
+var _ Relay = (*relay.Hub)(nil)
+
 type fakeAuth struct{}
 
 func (fakeAuth) Cached(token []byte) (*relay.Identity, bool) {

@@ -187,7 +187,7 @@ func (a *API) metrics(c *fiber.Ctx, _ *relay.Identity) error {
 	if err != nil {
 		return fmt.Errorf("gather metrics: %w", err)
 	}
-	format := expfmt.NegotiateIncludingOpenMetrics(http.Header{"Accept": {c.Get(fiber.HeaderAccept)}})
+	format := expfmt.NegotiateAccept(http.Header{"Accept": {c.Get(fiber.HeaderAccept)}}, expfmt.DefaultOpenMetricsAcceptedFormats()...)
 	var body bytes.Buffer
 	encoder := expfmt.NewEncoder(&body, format)
 	for _, family := range gathered {

@@ -203,17 +203,21 @@ func unfold(t *testing.T, h *dto.Histogram) map[int]uint64 {
 func TestHistogramsAgreeInBothForms(t *testing.T) {
 	n := metricsNode(t)
 	classicOnly, both := scrape(t, n, "text/plain"), scrape(t, n, acceptProtobuf)
-	for name, read := range map[string]relay.Histogram{
-		"agentnet_delivery_duration_seconds": n.relay.stats.Delivery,
-		"agentnet_reply_duration_seconds":    n.relay.stats.Reply,
+	for name, want := range map[string]struct {
+		read        relay.Histogram
+		first, last float64 // classic bounds
+	}{
+		"agentnet_delivery_duration_seconds": {n.relay.stats.Delivery, 32e-6, 16.777216},
+		"agentnet_reply_duration_seconds":    {n.relay.stats.Reply, 256e-6, 536.870912},
 	} {
 		t.Run(name, func(t *testing.T) {
+			read := want.read
 			text, h := classicOnly[name].Metric[0].Histogram, both[name].Metric[0].Histogram
 			if h.GetSampleCount() != read.Count() || text.GetSampleCount() != read.Count() || h.GetSampleSum() != read.Sum.Seconds() {
 				t.Errorf("got counts %d and %d, sum %v; want %d, %v", h.GetSampleCount(), text.GetSampleCount(), h.GetSampleSum(), read.Count(), read.Sum.Seconds())
 			}
-			if len(h.Bucket) < 10 || len(h.Bucket) > 30 {
-				t.Errorf("got %d classic buckets, want 10 to 30", len(h.Bucket))
+			if n := len(h.Bucket); n > 30 || h.Bucket[0].GetUpperBound() != want.first || h.Bucket[n-1].GetUpperBound() != want.last {
+				t.Errorf("got %d classic buckets from %v to %v, want at most 30 from %v to %v", n, h.Bucket[0].GetUpperBound(), h.Bucket[n-1].GetUpperBound(), want.first, want.last)
 			}
 			for i, b := range h.Bucket {
 				// A classic bucket holds exactly what the relay counted up to its bound.

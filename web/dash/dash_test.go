@@ -212,7 +212,7 @@ func TestCommandsNameTheServer(t *testing.T) {
 func TestNothingIsExecuted(t *testing.T) {
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>'`
 	node := &fakeNode{stats: relay.Stats{Node: evil, Region: evil, Level: evil, Agents: 1}, reasons: []relay.Reason{{Check: evil, Message: evil}}}
-	body := get(t, newPage(t, node, func(c *Config) { c.Version, c.Commands = evil, []string{evil} }), evil)
+	body := get(t, newPage(t, node, func(c *Config) { c.Version, c.Commands = evil, []string{evil} }), "localhost")
 	if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || strings.Contains(body, "onerror=alert(1)>'") && !strings.Contains(body, "&gt;") {
 		t.Errorf("a name became markup: %s", body)
 	}
