@@ -7,79 +7,16 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// loadJob names the environment variable that makes the test binary a load
-// generator: "ADDRESS CONNECTIONS ROUNDS".
-const loadJob = "AGENTNET_WS_TEST_LOAD"
-
-// runLoad opens connections, sends a message of 128 bytes on each and waits for its
-// echo, ROUNDS times; then it says so and holds the connections until its input ends.
-func runLoad(job string) {
-	var addr string
-	var conns, rounds int
-	if _, err := fmt.Sscan(job, &addr, &conns, &rounds); err != nil {
-		panic(err)
-	}
-	frame := text(strings.Repeat("x", 128))
-	work := make(chan int, conns)
-	for i := range conns {
-		work <- i
-	}
-	close(work)
-	var wg, ready sync.WaitGroup
-	ready.Add(conns)
-	start := make(chan struct{})
-	for range 64 {
-		wg.Go(func() {
-			for range work {
-				nc, err := net.Dial("tcp", addr)
-				if err != nil {
-					panic(err)
-				}
-				io.WriteString(nc, upgradeRequest())
-				br := bufio.NewReader(nc)
-				for line := ""; line != "\r\n"; {
-					if line, err = br.ReadString('\n'); err != nil {
-						panic(err)
-					}
-				}
-				ready.Done()
-				if rounds == 0 {
-					continue
-				}
-				wg.Go(func() {
-					<-start
-					buf := make([]byte, 132)
-					for range rounds {
-						nc.Write(frame)
-						if _, err := io.ReadFull(br, buf); err != nil {
-							panic(err)
-						}
-					}
-				})
-			}
-		})
-	}
-	ready.Wait()
-	fmt.Println("open")
-	bufio.NewReader(os.Stdin).ReadString('\n')
-	close(start)
-	wg.Wait()
-	fmt.Println("done")
-	io.Copy(io.Discard, os.Stdin)
-}
 
 // A load is a running load generator.
 type load struct {
@@ -135,9 +72,7 @@ func BenchmarkIdle(b *testing.B) {
 		l := startLoad(b, n, conns, 0)
 		b.ReportMetric(float64(conns)/time.Since(begin).Seconds(), "connects/s")
 		b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/conns, "cpu-µs/connect")
-		for got := 0; got < conns; got = n.srv.Stats().Connections {
-			time.Sleep(10 * time.Millisecond)
-		}
+		until(b, "all are connected", func() bool { return n.srv.Stats().Connections == conns })
 		settle()
 		b.ReportMetric(float64(resident(b)-before)/conns, "RSS-bytes/conn")
 		b.ReportMetric(float64(runtime.NumGoroutine()), "goroutines")

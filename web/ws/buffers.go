@@ -3,6 +3,7 @@ package ws
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -17,6 +18,28 @@ type buffers struct {
 	// classes[i] holds the first bytes of arrays of 1<<(minBufferBits+i) bytes. A
 	// pointer goes into a pool without an allocation, a slice does not.
 	classes [maxBufferBits - minBufferBits + 1]sync.Pool
+
+	// unfinished is how many bytes wait for the rest of their messages, of all
+	// connections together.
+	unfinished atomic.Int64
+}
+
+// keep appends p to an unfinished message. ok is false when too much is kept of all
+// clients together; then nothing was changed.
+func (s *buffers) keep(msg, p []byte) (longer []byte, ok bool) {
+	before := int64(cap(msg))
+	if len(msg)+len(p) > cap(msg) && s.unfinished.Load() > unfinishedBound {
+		return msg, false
+	}
+	longer = s.append(msg, p)
+	s.unfinished.Add(int64(cap(longer)) - before)
+	return longer, true
+}
+
+// drop gives a kept message back.
+func (s *buffers) drop(msg []byte) {
+	s.unfinished.Add(-int64(cap(msg)))
+	s.put(msg)
 }
 
 // get returns an empty slice with room for n bytes.

@@ -70,6 +70,12 @@ const (
 	// while a key server or the database is asked.
 	authorizeWait = 5 * time.Second
 
+	// unfinishedBound is how much may be kept of messages that are still coming, of
+	// all clients together: many who each send most of a message and then wait
+	// could otherwise hold MessageBytes each. Whoever needs more is told to come
+	// back.
+	unfinishedBound = 256 << 20
+
 	// pendingBound is how much may wait for one socket when the relay goes on
 	// writing although it was told that the socket is full, in addition to the
 	// first write that did not fit.

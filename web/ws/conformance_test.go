@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -46,36 +47,54 @@ func times(n int, p []byte) []byte     { return bytes.Repeat(p, n) }
 func withHead(head ...byte) []byte     { return head }
 
 // TestConformance sends each case whole, byte by byte, and in one segment with the
-// upgrade request.
+// upgrade request, to both kinds of connections.
 func TestConformance(t *testing.T) {
+	large := func(c *Config, _ *timeouts) { c.Limits.MessageBytes = 8 << 20 }
+	ways(t, func(t *testing.T, useTLS bool) { conform(t, startNode(t, useTLS, large)) })
+	t.Run("stream", func(t *testing.T) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := startNodeOn(t, dressedListener{ln}, false, large)
+		conform(t, n)
+		if got := n.srv.streams.load.messagesIn.Load(); got == 0 {
+			t.Error("nothing was served as a stream")
+		}
+	})
+}
+
+func conform(t *testing.T, n *node) {
 	var cases []conformance
 	for _, group := range [][]conformance{
 		framingCases(), pingCases(), reservedCases(), fragmentCases(), textCases(), closeCases(), lengthCases(), sizeCases(),
 	} {
 		cases = append(cases, group...)
 	}
-	ways(t, func(t *testing.T, useTLS bool) {
-		n := startNode(t, useTLS, func(c *Config, _ *timeouts) { c.Limits.MessageBytes = 8 << 20 })
-		for _, tc := range cases {
-			t.Run(tc.name+"/whole", func(t *testing.T) { tc.run(t, n, func(c *client) { c.upgradeTo(tc.binary); c.offer(tc.in) }) })
-			t.Run(tc.name+"/pipelined", func(t *testing.T) {
-				tc.run(t, n, func(c *client) {
-					// The rest after a fault may meet a closed socket.
-					c.offer(append([]byte(upgradeRequest(protocolHeader(tc.binary))), tc.in...))
-					c.wantUpgraded()
-				})
+	for _, tc := range cases {
+		t.Run(tc.name+"/whole", func(t *testing.T) {
+			tc.run(t, n, func(c *client) {
+				c.upgradeTo(tc.binary)
+				c.offer(tc.in)
 			})
-			if len(tc.in) > 2048 {
-				continue
-			}
-			t.Run(tc.name+"/split", func(t *testing.T) {
-				tc.run(t, n, func(c *client) {
-					c.upgradeTo(tc.binary)
-					c.offer(bytesOf(tc.in)...)
-				})
+		})
+		t.Run(tc.name+"/pipelined", func(t *testing.T) {
+			tc.run(t, n, func(c *client) {
+				// The rest after a fault may meet a closed socket.
+				c.offer(append([]byte(upgradeRequest(protocolHeader(tc.binary))), tc.in...))
+				c.wantUpgraded()
 			})
+		})
+		if len(tc.in) > 2048 {
+			continue
 		}
-	})
+		t.Run(tc.name+"/split", func(t *testing.T) {
+			tc.run(t, n, func(c *client) {
+				c.upgradeTo(tc.binary)
+				c.offer(bytesOf(tc.in)...)
+			})
+		})
+	}
 }
 
 func protocolHeader(binary bool) string {

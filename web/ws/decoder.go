@@ -62,7 +62,10 @@ func (d *decoder) next(p []byte) (ev event, rest []byte, f fault) {
 		if d.op >= opClose {
 			ev = d.control(chunk, whole)
 		} else {
-			ev = d.data(chunk, whole)
+			ev, f = d.data(chunk, whole)
+		}
+		if f.bad() {
+			return ev, nil, f
 		}
 		if ev.op != opNone {
 			return ev, p, fault{}
@@ -81,7 +84,7 @@ func (d *decoder) unfinished() bool {
 // release gives back what the last event lent.
 func (d *decoder) release() {
 	if d.lentMsg {
-		d.bufs.put(d.msg)
+		d.bufs.drop(d.msg)
 		d.msg, d.lentMsg = nil, false
 	}
 	if d.lentCtl {
@@ -109,24 +112,26 @@ func (d *decoder) control(chunk []byte, whole bool) event {
 	return event{op: d.op, payload: chunk}
 }
 
-func (d *decoder) data(chunk []byte, whole bool) event {
+func (d *decoder) data(chunk []byte, whole bool) (event, fault) {
 	if whole && d.fin && d.msg == nil {
 		d.inMessage = false
-		return event{op: d.accept, payload: chunk, deflated: d.deflated}
+		return event{op: d.accept, payload: chunk, deflated: d.deflated}, fault{}
 	}
 	if len(chunk) > 0 {
-		d.msg = d.bufs.append(d.msg, chunk)
+		var ok bool
+		if d.msg, ok = d.bufs.keep(d.msg, chunk); !ok {
+			return event{op: opNone}, fault{wire.CloseOverloaded, "crowded", "too many messages are under way at once"}
+		}
 	}
 	switch {
 	case !whole:
-		return event{op: opNone}
 	case d.fin:
 		d.inMessage, d.lentMsg = false, d.msg != nil
-		return event{op: d.accept, payload: d.msg, deflated: d.deflated}
+		return event{op: d.accept, payload: d.msg, deflated: d.deflated}, fault{}
 	case len(chunk) == 0:
-		return event{op: opEmpty}
+		return event{op: opEmpty}, fault{}
 	}
-	return event{op: opNone}
+	return event{op: opNone}, fault{}
 }
 
 // header takes a header from the beginning of p, or what there is of one.

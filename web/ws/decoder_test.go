@@ -175,3 +175,29 @@ func TestCutText(t *testing.T) {
 		}
 	}
 }
+
+// TestUnfinishedBound: what all clients keep under way together is bounded, counted
+// rightly, and whole messages still get through.
+func TestUnfinishedBound(t *testing.T) {
+	n := startNode(t, false, func(c *Config, _ *timeouts) { c.Limits.MessageBytes = 1 << 20 })
+	kept := &n.srv.bufs.unfinished
+	c := n.dial()
+	c.send(frag(opText, string(make([]byte, 100_000))))
+	until(t, "a fragment is kept", func() bool { return kept.Load() == 128<<10 })
+	kept.Add(unfinishedBound)
+	whole := n.dial()
+	whole.send(text("whole"))
+	whole.want(bitFin|opText, "whole")
+	whole.send(frag(opText, "part"))
+	whole.wantClose(4005)
+	kept.Add(-unfinishedBound)
+	c.send(frag(bitFin|opContinuation, "end"))
+	if _, p, err := c.frame(); err != nil || len(p) != 100_003 {
+		t.Fatalf("got %d bytes and %v, want 100003", len(p), err)
+	}
+	gone := n.dial()
+	gone.send(frag(opText, "part"))
+	until(t, "a fragment is kept", func() bool { return kept.Load() == 1<<minBufferBits })
+	gone.nc.Close()
+	until(t, "nothing is kept", func() bool { return kept.Load() == 0 })
+}

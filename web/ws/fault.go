@@ -20,7 +20,7 @@ func faultLabels() []string {
 	return []string{
 		"unmasked", "rsv", "opcode", "control_frame", "fragmentation", "length",
 		"too_big", "wrong_type", "utf8", "close_payload", "close_code", "flood",
-		"stalled", "inflate", "panic", "backlog",
+		"stalled", "inflate", "panic", "backlog", "crowded",
 	}
 }
 

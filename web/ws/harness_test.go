@@ -57,6 +57,9 @@ type echoHub struct {
 	accepts  chan *echo
 	// on replaces what an echo does with a message.
 	on func(e *echo, msg []byte)
+	// onFlush replaces what a flush does.
+	onFlush func(idle bool)
+	greet   func(c relay.Conn) // called by Accept
 }
 
 func newEchoHub() *echoHub { return &echoHub{accepts: make(chan *echo, 4096)} }
@@ -86,6 +89,12 @@ func (h *echoHub) Accept(c relay.Conn, info relay.ConnInfo) relay.Receiver {
 	}
 	h.mu.Lock()
 	h.admitted--
+	greet := h.greet
+	h.mu.Unlock()
+	if greet != nil {
+		greet(c)
+	}
+	h.mu.Lock()
 	h.conns = append(h.conns, e)
 	h.infos = append(h.infos, info)
 	h.mu.Unlock()
@@ -94,6 +103,12 @@ func (h *echoHub) Accept(c relay.Conn, info relay.ConnInfo) relay.Receiver {
 	default:
 	}
 	return e
+}
+
+func (h *echoHub) flush(_ *relay.Turn, idle bool) {
+	if h.onFlush != nil {
+		h.onFlush(idle)
+	}
 }
 
 func (h *echoHub) pending() int {
@@ -188,6 +203,29 @@ type nodeOption func(*Config, *timeouts)
 
 func startNode(t testing.TB, useTLS bool, opts ...nodeOption) *node {
 	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startNodeOn(t, ln, useTLS, opts...)
+}
+
+// A dressedListener gives sockets that are not taken for plain ones, so that they
+// are served as on systems without epoll.
+type dressedListener struct{ net.Listener }
+
+type dressed struct{ *net.TCPConn }
+
+func (l dressedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return dressed{nc.(*net.TCPConn)}, nil
+}
+
+func startNodeOn(t testing.TB, ln net.Listener, useTLS bool, opts ...nodeOption) *node {
+	t.Helper()
 	n := &node{t: t, hub: newEchoHub(), tls: useTLS, logs: &logBuffer{}}
 	cfg := Config{Hub: n.hub, Logger: slog.New(slog.NewTextHandler(n.logs, nil))}
 	waits := defaultTimeouts
@@ -196,17 +234,13 @@ func startNode(t testing.TB, useTLS bool, opts ...nodeOption) *node {
 		o(&cfg, &waits)
 	}
 	var err error
-	n.srv, err = newServer(cfg, waits, func(*relay.Turn, bool) {})
+	n.srv, err = newServer(cfg, waits, n.hub.flush)
 	if err != nil {
 		t.Fatal(err)
 	}
 	app := fiber.New(fiber.Config{DisableStartupMessage: true, ReadTimeout: testWait, Concurrency: 1 << 17})
 	Configure(app)
 	app.Get("/ws", n.srv.Handler())
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	n.addr = ln.Addr().String()
 	if useTLS {
 		ln = tls.NewListener(ln, serverTLS(t))
@@ -222,6 +256,7 @@ func startNode(t testing.TB, useTLS bool, opts ...nodeOption) *node {
 		if err := app.ShutdownWithTimeout(testWait); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
+		ln.Close() // when the test was over before the app had begun to listen
 		<-served
 		n.hub.check(t)
 	})

@@ -229,14 +229,15 @@ func TestReceiverPanic(t *testing.T) {
 func TestClosedByRelay(t *testing.T) {
 	ways(t, func(t *testing.T, useTLS bool) {
 		n := startNode(t, useTLS)
-		polite, rude := n.dial(), n.dial()
-		ep, er := n.hub.wait(t), n.hub.wait(t)
+		first := n.dial()
+		ep := n.hub.wait(t)
+		second := n.dial()
+		er := n.hub.wait(t)
 		if ep.conn.Write(sealed(opText, []byte("last"))) {
 			t.Error("a fresh socket is full")
 		}
 		ep.conn.Close(4003, "replaced by a newer connection")
 		ep.conn.Close(4000, "second call")
-		first, second := polite, rude
 		if _, err := first.br.Peek(1); err != nil {
 			t.Fatal(err)
 		}

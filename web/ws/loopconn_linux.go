@@ -189,7 +189,7 @@ func (c *loopConn) arm(events uint32) {
 // writeSome writes what the socket takes at once; a full socket is no error.
 func writeSome(fd int, p []byte) (int, error) {
 	for {
-		n, err := unix.Write(fd, p)
+		n, err := writeNow(fd, p)
 		switch err {
 		case nil:
 			return n, nil

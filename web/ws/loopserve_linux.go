@@ -58,7 +58,7 @@ func (l *loop) serve(c *loopConn, events uint32) {
 
 // readable reads once. Level-triggered epoll tells again when more is there.
 func (l *loop) readable(c *loopConn) {
-	n, err := unix.Read(c.fd, l.buf)
+	n, err := readNow(c.fd, l.buf)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return

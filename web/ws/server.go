@@ -68,7 +68,7 @@ func Configure(app *fiber.App) {
 // now is the time in milliseconds since the start; it never goes back.
 func (s *Server) now() int64 { return time.Since(s.start).Milliseconds() }
 
-// newTurn and flushTurn guard against a panic in the relay, which must not end the
+// flushTurn guards against a panic in the relay, which must not end the
 // loop that all its neighbours live in.
 func (s *Server) flushTurn(t *relay.Turn, idle bool) (next *relay.Turn) {
 	defer func() {
