@@ -13,6 +13,7 @@ import (
 
 	"agentnet/app/auth"
 	"agentnet/app/relay"
+	"agentnet/app/wire"
 	"agentnet/embedded"
 	"agentnet/embedded/journal"
 	"agentnet/store"
@@ -209,11 +210,14 @@ func (a *App) drain(ctx context.Context) {
 	}
 }
 
-// stopServing closes the doors.
+// stopServing closes the doors and ends the sessions: what was delivered but never
+// acknowledged, and may be parked, is parked.
 func (a *App) stopServing(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
-	return errors.Join(a.web.Shutdown(ctx), a.sockets.Close(ctx))
+	err := errors.Join(a.sockets.Close(ctx), a.web.Shutdown(ctx)) // in this order: HTTP does not see sockets that were taken over
+	a.hub.EndSessions(func(*relay.Identity) bool { return true }, wire.CloseGoingAway, "this node is shutting down")
+	return err
 }
 
 // close undoes what New did, the last part first, each within the time that is
