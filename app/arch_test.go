@@ -46,7 +46,7 @@ var mayImport = map[string][]string{
 	"web/ui":     {},
 	"web/ws":     {"app/wire", "app/relay"},
 	"web/api":    {"app/wire", "app/relay", "app/scale"},
-	"web/dash":   {"app/wire", "app/relay", "app/scale", "web/ui"},
+	"web/dash":   {"app/wire", "app/relay", "app/scale", "web/ui", "web/static"},
 	"web":        {"app/wire", "app/relay", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console"},
 	"web/sdk":    {},
 
@@ -56,9 +56,10 @@ var mayImport = map[string][]string{
 	"app/bridge/mcp": {"app/wire", "app/client"},
 	"app/bridge/a2a": {"app/wire", "app/client"},
 
-	"app": {"app/wire", "app/relay", "app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
+	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
+		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
 		"app/scale/actuate", "app/notify", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
-	"app/apptest": {"app", "app/wire", "app/client"},
+	"app/apptest": {"app", "app/wire", "app/client", "app/auth"},
 	"app/cli":     {"app", "app/wire", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "store", "app/auth"},
 	"app/e2e":     {},
 }
@@ -68,7 +69,7 @@ var inTests = map[string][]string{
 	"app/wire": {"app/wire/agentnetpb"},
 	"app":      {"app/apptest", "app/client"},
 	"app/cli":  {"app/apptest"},
-	"app/e2e":  {"app", "app/apptest", "app/client", "app/bench", "app/wire", "app/relay", "web/ws"},
+	"app/e2e":  {"app", "app/cli", "app/apptest", "app/client", "app/bench", "app/wire", "app/relay", "web/ws"},
 	// The broker is run on the embedded Redis and on a real one by the same tests.
 	"app/cluster": {"embedded"},
 }
@@ -96,6 +97,7 @@ var home = map[string][]string{
 	"github.com/rogpeppe/go-internal":           {}, // tests only
 	"github.com/valyala/fasthttp":               {"web/**"},
 	"go.uber.org/goleak":                        {}, // tests only
+	"golang.org/x/net":                          {}, // tests only: the conformance tests of net.Conn
 	"golang.org/x/sync":                         {"app/**", "web/**", "store", "embedded/**"},
 	"golang.org/x/sys":                          {"app/bench", "app/cli", "web/ws", "store", "embedded/**"},
 	"google.golang.org/protobuf":                {"app/wire/agentnetpb", "web/api"},

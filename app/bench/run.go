@@ -1,0 +1,178 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// dialect makes the dialect of one worker.
+func (o *Options) dialect() (Dialect, error) {
+	if o.NewDialect != nil {
+		return o.NewDialect()
+	}
+	return newAgentNet(o.Encoding, o.Token), nil
+}
+
+// Run makes the load that the options say and writes the report to stdout: a
+// table, or JSON. It returns the report too. When ctx ends first there is none.
+func Run(ctx context.Context, o Options, stdout io.Writer) (*Report, error) {
+	if runtime.GOOS != "linux" {
+		return nil, ErrPlatform
+	}
+	if err := o.Resolve(); err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	if o.Run == "" {
+		o.Run = strings.ToLower(rand.Text()[:8])
+	}
+	team, err := newCrew(ctx, &o)
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	defer team.close()
+	report, err := lead(ctx, &o, team)
+	if err != nil {
+		return nil, fmt.Errorf("bench %s: %w", o.Mode, err)
+	}
+	if o.JSON {
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		err = out.Encode(report)
+	} else {
+		_, err = io.WriteString(stdout, report.Table())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bench: write report: %w", err)
+	}
+	return report, nil
+}
+
+// newCrew makes one worker here, or several processes.
+func newCrew(ctx context.Context, o *Options) (crew, error) {
+	if o.Processes == 1 {
+		return newWorker(o, 0)
+	}
+	return newProcesses(ctx, o)
+}
+
+// lead takes a crew through one run.
+func lead(ctx context.Context, o *Options, team crew) (*Report, error) {
+	d, err := o.dialect()
+	if err != nil {
+		return nil, err
+	}
+	report := newReport(o, d.Name())
+	watch, err := newWatch(o, report)
+	if err != nil {
+		return nil, err
+	}
+	watch.mark(&watch.idle)
+	connects, err := team.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	watch.mark(&watch.open)
+	report.connected(&connects)
+	if err := rest(team, o.Settle); err != nil {
+		return nil, err
+	}
+	watch.mark(&watch.settled)
+
+	if o.Mode != ModeConnect {
+		if err := load(ctx, o, team, watch, report); err != nil {
+			return nil, err
+		}
+	}
+	sent, err := team.drain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := team.finish(sent)
+	if err != nil {
+		return nil, err
+	}
+	report.finish(parts, watch)
+	return report, nil
+}
+
+// load runs warm-up and the measured time.
+func load(ctx context.Context, o *Options, team crew, watch *watch, report *Report) error {
+	if err := team.start(); err != nil {
+		return err
+	}
+	if err := team.run(ctx, o.Warmup); err != nil {
+		return err
+	}
+	if err := team.measure(true); err != nil {
+		return err
+	}
+	watch.mark(&watch.from)
+	if err := team.run(ctx, o.Duration); err != nil {
+		return err
+	}
+	watch.mark(&watch.to)
+	report.Seconds = watch.to.at.Sub(watch.from.at).Seconds()
+	return team.measure(false)
+}
+
+// rest serves the connections for d.
+func rest(team crew, d time.Duration) error {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if err := team.rest(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A watch reads what the server uses at the turns of a run.
+type watch struct {
+	pid                           int
+	idle, open, settled, from, to moment
+}
+
+// A moment is the usage of the server and of the generator at one time.
+type moment struct {
+	at     time.Time
+	server usage
+	self   time.Duration
+	all    time.Duration // of every process on this machine
+}
+
+// newWatch finds the server; not finding it is a remark in the report, unless
+// its process id was given.
+func newWatch(o *Options, report *Report) (*watch, error) {
+	w := &watch{pid: o.PID}
+	if w.pid != 0 {
+		if _, err := readUsage(w.pid); err != nil {
+			return nil, fmt.Errorf("--pid %d: %w", w.pid, err)
+		}
+		return w, nil
+	}
+	e, err := newTarget(o.URL, "/", nil)
+	if err != nil {
+		return nil, err
+	}
+	if w.pid, err = findServer(e.addr); errors.Is(err, errNoListener) {
+		report.Remarks = append(report.Remarks, err.Error())
+		return w, nil
+	}
+	return w, err
+}
+
+// mark notes the usage of now. A server that has ended leaves zeroes.
+func (w *watch) mark(m *moment) {
+	m.at = time.Now()
+	if w.pid != 0 {
+		m.server, _ = readUsage(w.pid)
+	}
+	m.self = selfCPU()
+	m.all, _ = machineCPU()
+}
