@@ -23,7 +23,6 @@ import (
 	"agentnet/web/ws"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // openBroker connects to the external Redis, or starts the embedded one. Both are
@@ -65,7 +64,7 @@ func (a *App) openDoors(context.Context) error {
 	}
 	a.onClose("websockets", a.sockets.Close)
 	a.web, err = web.New(web.Config{Relay: a.hub, Authorizer: a.auth, Guard: a.hub, Socket: a.sockets.Handler(), Prepare: ws.Configure,
-		Collectors: []prometheus.Collector{a.collector()}, Base: c.BasePath, PublicURL: c.PublicURL, TLS: c.TLS.Cert != "", Proxies: proxies, Limits: limits,
+		Readings: a.readings, Base: c.BasePath, PublicURL: c.PublicURL, TLS: c.TLS.Cert != "", Proxies: proxies, Limits: limits,
 		Version: Version, PublicPage: c.PublicPage, MetricsToken: c.Metrics.Token, MetricsPublic: c.Metrics.Public, Logger: a.log})
 	if err != nil {
 		return fmt.Errorf("web: %w", err)

@@ -29,15 +29,15 @@ type Config struct {
 	ProxyHeader    string   `yaml:"proxy_header" default:"X-Forwarded-For" help:"Header in which trusted proxies tell the client's address: X-Forwarded-For or Forwarded."`
 	Origins        []string `yaml:"origins" help:"Web origins (scheme://host[:port]) whose pages may connect, besides the server's own."`
 
-	Limits   Limits        `yaml:"limits" embed:"" prefix:"limits-" help:"What one frame, agent, address and node may do. 0 for a rate or a count of connections: no limit."`
-	Session  Session       `yaml:"session" embed:"" prefix:"session-" help:"Connections and how long they can be resumed."`
-	Queue    Queue         `yaml:"queue" embed:"" prefix:"queue-" help:"What waits for a client that does not read fast enough."`
-	Channels []ChannelRule `yaml:"channels" kong:"-" help:"How channels behave; the first rule that matches counts. Channels without a rule keep 256 messages, 256 KiB and 5 minutes in memory and drop the oldest."`
-	Mailbox  Mailbox       `yaml:"mailbox" embed:"" prefix:"mailbox-" help:"Messages parked on disk for agents that are away."`
-	Dedup    Dedup         `yaml:"dedup" embed:"" prefix:"dedup-" help:"Repeated sends are told apart by their keys."`
-	Overload Overload      `yaml:"overload" embed:"" prefix:"overload-" help:"When load is shed: thresholds of three levels. Shares are from 0 to 1; above 1 turns one off."`
-	Drain    Drain         `yaml:"drain" embed:"" prefix:"drain-" help:"What happens at a stop."`
-	Auth     Auth          `yaml:"auth" embed:"" prefix:"auth-" help:"Who may connect, besides holders of tokens made by \"agentnet token create\"."`
+	Limits   Limits       `yaml:"limits" embed:"" prefix:"limits-" help:"What one frame, agent, address and node may do. 0 for a rate or a count of connections: no limit."`
+	Session  Session      `yaml:"session" embed:"" prefix:"session-" help:"Connections and how long they can be resumed."`
+	Queue    Queue        `yaml:"queue" embed:"" prefix:"queue-" help:"What waits for a client that does not read fast enough."`
+	Channels ChannelRules `yaml:"channels" hidden:"" help:"How channels behave; the first rule that matches counts. Channels without a rule keep 256 messages, 256 KiB and 5 minutes in memory and drop the oldest."`
+	Mailbox  Mailbox      `yaml:"mailbox" embed:"" prefix:"mailbox-" help:"Messages parked on disk for agents that are away."`
+	Dedup    Dedup        `yaml:"dedup" embed:"" prefix:"dedup-" help:"Repeated sends are told apart by their keys."`
+	Overload Overload     `yaml:"overload" embed:"" prefix:"overload-" help:"When load is shed: thresholds of three levels. Shares are from 0 to 1; above 1 turns one off."`
+	Drain    Drain        `yaml:"drain" embed:"" prefix:"drain-" help:"What happens at a stop."`
+	Auth     Auth         `yaml:"auth" embed:"" prefix:"auth-" help:"Who may connect, besides holders of tokens made by \"agentnet token create\"."`
 
 	Compression    bool `yaml:"compression" default:"false" negatable:"" help:"Offer permessage-deflate. It costs memory and processor time for each message."`
 	CompressionMin Size `yaml:"compression_min" default:"1KiB" help:"Messages from this size on are compressed."`
@@ -108,6 +108,14 @@ type Queue struct {
 	TotalBytes Size     `yaml:"total_bytes" default:"256MiB" help:"Bytes waiting for all connections; near it load is shed."`
 	SlowAfter  Duration `yaml:"slow_after" default:"10s" help:"A connection that took nothing for so long while something waited is closed with 4002; it can resume."`
 }
+
+// ChannelRules are the rules for channels; the first one that matches counts.
+type ChannelRules []ChannelRule
+
+// UnmarshalText refuses: rules do not fit on a command line. (With a tag that kept
+// the command line away from the field, kong would also lose every other field of
+// this name.)
+func (*ChannelRules) UnmarshalText([]byte) error { return errOnlyInFile }
 
 // A ChannelRule says how the channels that match behave.
 type ChannelRule struct {

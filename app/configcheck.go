@@ -90,8 +90,8 @@ func (c *Config) checkPlace(k *checker) {
 	if host, port, err := net.SplitHostPort(c.Listen); err != nil {
 		k.fault("listen", "%q is no address and port; write it like 127.0.0.1:8080 or :8080", c.Listen)
 	} else {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil {
-			k.fault("listen", "the port of %q is not between 0 and 65535 (%d)", c.Listen, n)
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			k.fault("listen", "the port of %q is not between 0 and 65535", c.Listen)
 		}
 		if strings.ContainsAny(host, "/ ") {
 			k.fault("listen", "%q holds no host name or address", c.Listen)
@@ -160,12 +160,16 @@ func (c *Config) checkLimits(k *checker) {
 	within(k, "limits.header_bytes", l.HeaderBytes, 0, l.FrameBytes)
 	k.lasts("limits.max_ttl", l.MaxTTL, 0, 400*24*time.Hour)
 	k.lasts("limits.max_timeout", l.MaxTimeout, time.Second, 24*time.Hour)
-	for key, v := range map[string]float64{
-		"messages_per_s": l.MessagesPerS, "messages_burst": l.MessagesBurst, "connects_per_s": l.ConnectsPerS,
-		"connects_burst": l.ConnectsBurst, "address_connects_per_s": l.AddressConnectsPerS,
-		"address_connects_burst": l.AddressConnectsBurst, "auth_failures_per_s": l.AuthFailuresPerS, "auth_failures_burst": l.AuthFailuresBurst,
+	for _, rate := range []struct {
+		key   string
+		value float64
+	}{
+		{"messages_per_s", l.MessagesPerS}, {"messages_burst", l.MessagesBurst},
+		{"connects_per_s", l.ConnectsPerS}, {"connects_burst", l.ConnectsBurst},
+		{"address_connects_per_s", l.AddressConnectsPerS}, {"address_connects_burst", l.AddressConnectsBurst},
+		{"auth_failures_per_s", l.AuthFailuresPerS}, {"auth_failures_burst", l.AuthFailuresBurst},
 	} {
-		within(k, "limits."+key, v, 0, 1e9)
+		within(k, "limits."+rate.key, rate.value, 0, 1e9)
 	}
 	within(k, "limits.connections", l.Connections, 0, 1<<30)
 	within(k, "limits.pending", l.Pending, 0, 1<<30)

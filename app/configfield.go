@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -76,6 +77,8 @@ func applyDefaults(v reflect.Value) {
 // Set reads text into the value. Lists are separated by commas.
 func (f Field) Set(text string) error { return setText(f.value, text) }
 
+var errOnlyInFile = errors.New("can only be given in the configuration file")
+
 func setText(v reflect.Value, text string) error {
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return u.UnmarshalText([]byte(text))
@@ -103,7 +106,7 @@ func setText(v reflect.Value, text string) error {
 		v.SetFloat(n)
 	case reflect.Slice:
 		if isRules(v) {
-			return fmt.Errorf("can only be given in the configuration file")
+			return errOnlyInFile
 		}
 		var list []string
 		for part := range strings.SplitSeq(text, ",") {

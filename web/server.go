@@ -21,7 +21,6 @@ import (
 	"agentnet/web/static"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config is what a Server needs. Relay, Authorizer and Logger are required.
@@ -35,8 +34,8 @@ type Config struct {
 	// Prepare is called once with the fiber app before its first request, for what
 	// Socket needs of it (ws.Configure). May be nil.
 	Prepare func(*fiber.App)
-	// Collectors are further metrics.
-	Collectors []prometheus.Collector
+	// Readings are further metrics. May be nil.
+	Readings func() []api.Reading
 
 	// Base is the path that everything is under: "" or such as "/relay".
 	Base string
@@ -135,7 +134,7 @@ func New(cfg Config) (*Server, error) {
 	s.api, err = api.New(api.Config{
 		Relay: cfg.Relay, Authorizer: cfg.Authorizer, Guard: cfg.Guard, ClientAddr: s.ClientAddr, Local: s.local,
 		Limits: cfg.Limits, Base: cfg.Base, PublicURL: cfg.PublicURL, Version: cfg.Version,
-		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Collectors: cfg.Collectors,
+		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Readings: cfg.Readings,
 		Load: func() api.Load {
 			now := s.page.Now()
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}

@@ -73,8 +73,8 @@ type Config struct {
 	MetricsPublic bool
 	// Load is the node's load for /v1/regions. Nil: not told.
 	Load func() Load
-	// Collectors are further metrics, such as those of the WebSocket door.
-	Collectors []prometheus.Collector
+	// Readings are further metrics, such as those of the WebSocket door. May be nil.
+	Readings func() []Reading
 	// Waiting bounds the requests that wait for a reply at one time. Defaults to
 	// 4096.
 	Waiting int

@@ -54,11 +54,14 @@ type relayCollector struct {
 
 func newRegistry(cfg Config) (*prometheus.Registry, error) {
 	registry := prometheus.NewRegistry()
-	all := append([]prometheus.Collector{
+	all := []prometheus.Collector{
 		newRelayCollector(cfg.Relay.Stats, cfg.Version),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	}, cfg.Collectors...)
+	}
+	if cfg.Readings != nil {
+		all = append(all, readings{cfg.Readings})
+	}
 	for _, c := range all {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("api: register metrics: %w", err)
