@@ -29,10 +29,11 @@ const stopTime = 15 * time.Second
 
 // An App is one node.
 type App struct {
-	cfg   Config
-	log   *slog.Logger
-	ready chan struct{}
-	ln    net.Listener
+	cfg     Config
+	version string
+	log     *slog.Logger
+	ready   chan struct{}
+	ln      net.Listener
 
 	store    *store.Store
 	auth     *auth.Service
@@ -56,11 +57,14 @@ type closer struct {
 // New opens everything that a node needs: the data directory, the database, the
 // journal, the embedded or external Redis, and the listener's certificate. Nothing
 // listens until Run. On an error all is closed again.
-func New(ctx context.Context, cfg Config, log *slog.Logger) (a *App, err error) {
+func New(ctx context.Context, cfg Config, log *slog.Logger, options ...Option) (_ *App, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	a = &App{cfg: cfg, log: log, ready: make(chan struct{})}
+	a := &App{cfg: cfg, log: log, ready: make(chan struct{}), version: BuildVersion()}
+	for _, option := range options {
+		option(a)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
@@ -99,7 +103,7 @@ func (a *App) openAuth(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.auth, err = auth.New(auth.Config{Tokens: tokenStore{a.store}, Issuers: issuers, Logger: a.log, OnRevoke: a.endSessions})
+	a.auth, err = auth.New(auth.Config{Tokens: Tokens(a.store), Issuers: issuers, Logger: a.log, OnRevoke: a.endSessions})
 	if err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
@@ -121,6 +125,7 @@ func (a *App) openJournal(context.Context) (err error) {
 
 func (a *App) openHub(context.Context) (err error) {
 	cfg := a.cfg.hub()
+	cfg.Version = a.version
 	cfg.Authorizer, cfg.Broker, cfg.Journal, cfg.Logger, cfg.MemoryLimit = a.auth, a.broker, a.journal, a.log, memory()
 	if a.hub, err = relay.New(cfg); err != nil {
 		return fmt.Errorf("relay: %w", err)

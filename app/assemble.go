@@ -65,7 +65,7 @@ func (a *App) openDoors(context.Context) error {
 	a.onClose("websockets", a.sockets.Close)
 	a.web, err = web.New(web.Config{Relay: a.hub, Authorizer: a.auth, Guard: a.hub, Socket: a.sockets.Handler(), Prepare: ws.Configure,
 		Readings: a.readings, Base: c.BasePath, PublicURL: c.PublicURL, TLS: c.TLS.Cert != "", Proxies: proxies, Limits: limits,
-		Version: Version, PublicPage: c.PublicPage, MetricsToken: c.Metrics.Token, MetricsPublic: c.Metrics.Public, Logger: a.log})
+		Version: a.version, PublicPage: c.PublicPage, MetricsToken: c.Metrics.Token, MetricsPublic: c.Metrics.Public, Logger: a.log})
 	if err != nil {
 		return fmt.Errorf("web: %w", err)
 	}
@@ -100,7 +100,7 @@ func burst(rate, said float64) float64 {
 // hub is the relay's part of the configuration.
 func (c *Config) hub() relay.Config {
 	l, s, m := &c.Limits, &c.Session, &c.Mailbox
-	cfg := relay.Config{Node: c.Node, Region: c.Region, Version: Version, Limits: c.limits(),
+	cfg := relay.Config{Node: c.Node, Region: c.Region, Limits: c.limits(),
 		Resume: time.Duration(s.Resume), ReplayFrames: s.ReplayFrames, ReplayBytes: int(s.ReplayBytes),
 		Heartbeat: time.Duration(s.Heartbeat), HeartbeatMin: time.Duration(s.HeartbeatMin), HeartbeatMax: time.Duration(s.HeartbeatMax),
 		AuthTimeout: time.Duration(s.AuthTimeout),
@@ -161,7 +161,9 @@ func (c *Config) issuers() (out []auth.Issuer, err error) {
 	return out, nil
 }
 
-// tokenStore lets auth keep its tokens in the database.
+// Tokens lets auth keep its tokens in the database.
+func Tokens(db *store.Store) auth.Tokens { return tokenStore{db} }
+
 type tokenStore struct{ db *store.Store }
 
 func (t tokenStore) CreateToken(ctx context.Context, tok auth.Token) error {

@@ -2,11 +2,21 @@ package app
 
 import "runtime/debug"
 
-// Version is what the build calls itself: the module's version, or the commit that
-// it was built from.
-var Version = buildVersion()
+// An Option alters what New makes, besides the configuration.
+type Option func(*App)
 
-func buildVersion() string {
+// WithVersion says what the build calls itself. "" and "dev" leave it to what the
+// toolchain wrote into the binary.
+func WithVersion(version string) Option {
+	return func(a *App) {
+		if version != "" && version != "dev" {
+			a.version = version
+		}
+	}
+}
+
+// BuildVersion is the module's version, or the commit that it was built from.
+func BuildVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "dev"

@@ -262,7 +262,8 @@ func TestCloseCodesDecideWhetherToReturn(t *testing.T) {
 				if e, ok := errors.AsType[*CloseError](s.client.Err()); !ok || e.Code != code || !errors.Is(s.client.Err(), ErrClosed) {
 					s.Errorf("got error %v, want close code %d", s.client.Err(), code)
 				}
-				if last := s.lastState(); last.State != Closed || last.Cause == nil {
+				all := s.changes()
+				if last := all[len(all)-1]; last.State != Closed || last.Cause == nil {
 					s.Errorf("got last state %+v, want closed with a cause", last)
 				}
 				if _, err := s.client.Send(s.Context(), "bob", RawJSON([]byte(`1`))); !errors.Is(err, ErrClosed) {
@@ -328,7 +329,7 @@ func TestRetryAfterOfTheHandshake(t *testing.T) {
 			s.Errorf("came back after %v, want three times 40 s and a little", waited)
 		}
 		var told []string
-		for _, st := range s.states {
+		for _, st := range s.changes() {
 			if e, ok := errors.AsType[*HandshakeError](st.Cause); ok {
 				told = append(told, e.Error())
 			}
@@ -485,8 +486,8 @@ func TestHeartbeat(t *testing.T) {
 			s.Errorf("the silent connection was kept for %v, want heartbeat and grace, 20 s", waited)
 		}
 		s.rejoin("s_1", true)
-		if !errors.Is(s.states[len(s.states)-2].Cause, errHeartbeat) {
-			s.Errorf("got cause %v, want the heartbeat", s.states[len(s.states)-2].Cause)
+		if all := s.changes(); !errors.Is(all[len(all)-2].Cause, errHeartbeat) {
+			s.Errorf("got cause %v, want the heartbeat", all[len(all)-2].Cause)
 		}
 	})
 }

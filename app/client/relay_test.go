@@ -151,7 +151,7 @@ func (p *peer) pump() {
 // next returns the next command but ack and ping; it answers pings.
 func (p *peer) next() wire.Command {
 	p.t.Helper()
-	for {
+	for begin := time.Now(); time.Since(begin) < time.Hour; { // virtual, and pings go on
 		cmd := p.any()
 		if cmd.Kind == wire.KindPing {
 			p.pong(cmd)
@@ -159,6 +159,8 @@ func (p *peer) next() wire.Command {
 			return cmd
 		}
 	}
+	p.t.Fatal("nothing but pings came")
+	panic("unreachable")
 }
 
 func (p *peer) pong(ping wire.Command) {
@@ -358,10 +360,12 @@ func (s *scene) nextPeer() *peer {
 	return nil
 }
 
-func (s *scene) lastState() StateChange {
+// changes returns what OnState was told, when nothing more is under way.
+func (s *scene) changes() []StateChange {
+	synctest.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.states[len(s.states)-1]
+	return append([]StateChange(nil), s.states...)
 }
 
 // start runs f beside the test and returns its result later.

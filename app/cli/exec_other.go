@@ -1,0 +1,13 @@
+//go:build !unix
+
+package cli
+
+import (
+	"context"
+	"os/exec"
+)
+
+// shell runs command.
+func shell(ctx context.Context, command string) *exec.Cmd {
+	return exec.CommandContext(ctx, "cmd", "/C", command)
+}

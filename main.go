@@ -1,0 +1,27 @@
+// Command agentnet runs a WebSocket relay for agents. One binary holds the relay,
+// its pages and API, and the tools to use and operate it; run "agentnet --help"
+// for the list.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"agentnet/app/cli"
+)
+
+// Set by release builds with -ldflags "-X main.version=… -X main.commit=…".
+var version, commit = "dev", "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills the process at once
+
+	os.Exit(cli.Run(ctx, cli.Env{
+		Args: os.Args[1:], Getenv: os.Getenv,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Terminal: cli.IsTerminal(os.Stdout),
+		Version: version, Commit: commit, Program: cli.ProgramName(os.Args[0]),
+	}))
+}
