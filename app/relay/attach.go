@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,16 +62,33 @@ func (l *link) open(t *Turn, id uint64, who *Identity, hello *wire.Connect) {
 	l.hub.gate.Authenticated()
 	l.authenticated = true
 	l.state = linkOpen
-	if hello.Resume != nil {
-		if s := l.hub.resumable(hello.Resume, name); s != nil && s.resume(t, l, id, who, hello.Resume) {
-			l.hub.totals.connects.add("resumed")
-			l.armBeat(t)
-			return
-		}
+	result := "opened"
+	if l.goOn(t, id, who, name, hello.Resume) {
+		result = "resumed"
+	} else if !l.begin(t, id, who, name) {
+		return
 	}
-	l.begin(t, id, who, name)
-	l.hub.totals.connects.add("opened")
+	l.hub.totals.connects.add(result)
 	l.armBeat(t)
+	l.heedEndings(t)
+}
+
+// goOn resumes the session that the client names, if it can be. One whose client
+// knows a seq that was never sent is ended: nobody will come back to it, and what
+// may be parked of it goes to the new session.
+func (l *link) goOn(t *Turn, id uint64, who *Identity, name string, want *wire.Resume) bool {
+	if want == nil {
+		return false
+	}
+	s := l.hub.resumable(want, name)
+	if s == nil {
+		return false
+	}
+	if s.resume(t, l, id, who, want) {
+		return true
+	}
+	s.closeFor(t, wire.CloseReplaced, "the session cannot be resumed any more")
+	return false
 }
 
 // agentName decides which agent a connection acts as.
@@ -89,17 +107,26 @@ func agentName(who *Identity, want string) (string, *wire.Error) {
 	return strings.Clone(want), nil
 }
 
-// begin opens a new session on l. l.mu must be held.
-func (l *link) begin(t *Turn, id uint64, who *Identity, name string) {
+// begin opens a new session on l. It answers false when it refused to, because
+// the agent has as many connected sessions as it may. l.mu must be held.
+func (l *link) begin(t *Turn, id uint64, who *Identity, name string) bool {
 	h := l.hub
 	secret := newSecret()
 	s := &Session{hub: h, secret: hashSecret(secret), who: who, enc: l.info.Encoding, link: l, conn: l.conn,
-		state: wire.Available, beat: h.cfg.Heartbeat, opened: t.clock()}
+		state: wire.Available, beat: h.cfg.Heartbeat, opened: t.wallMS()}
 	s.timer.owner, s.timer.shard = s, s.secret[0]
-	l.session = s
 	// The answer is written before the agent can be reached, so that it comes first.
 	s.mu.Lock()
-	s.agent = h.join(name, s)
+	for s.agent = h.join(name, s); s.agent == nil; s.agent = h.join(name, s) {
+		s.mu.Unlock()
+		if !h.endOldest(t, name) {
+			l.refuseConnect(t, id, &wire.Error{Code: wire.RateLimited, Message: fmt.Sprintf("agent %q has %d connected sessions, which is the limit; close one of them", name, maxSessions),
+				RetryAfterMS: retryMS(h.cfg.Heartbeat)}, wire.ClosePolicy)
+			return false
+		}
+		s.mu.Lock()
+	}
+	l.session = s
 	t.join = s.greet(t, t.join[:0], id, secret, false, 0)
 	s.out(t, t.join)
 	s.mail = true // until deliverMail has looked: parked messages come before new ones
@@ -110,6 +137,7 @@ func (l *link) begin(t *Turn, id uint64, who *Identity, name string) {
 	sh.mu.Unlock()
 	h.sessionN.Add(1)
 	s.agent.deliverMail(t, s)
+	return true
 }
 
 // greet appends `connected` to dst. s.mu must be held.
@@ -140,19 +168,20 @@ func (h *Hub) sessionShard(secret secretHash) *sessionShard { return &h.sessions
 // resume moves the session to l and replays what was missed. It answers false
 // when it cannot go on. l.mu must be held.
 func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.Resume) bool {
+	var old *link
 	s.mu.Lock()
-	old := s.link
-	s.mu.Unlock()
-	if old != nil {
-		old.end(wire.CloseReplaced, "the session was resumed by another connection")
+	for s.link != nil && s.link != old { // others may resume it at the same time: the last one has it
+		old = s.link
+		s.mu.Unlock()
+		old.end(t, wire.CloseReplaced, "the session was resumed by another connection")
+		s.mu.Lock()
 	}
-	s.mu.Lock()
 	if s.ended || want.Seq > s.replay.last {
 		s.mu.Unlock()
 		return false
 	}
 	s.unplug(t)
-	s.who, s.link, s.conn, s.endWait = who, l, l.conn, false
+	s.who, s.link, s.conn = who, l, l.conn
 	l.session = s
 	if s.enc != l.info.Encoding {
 		s.transcode(l.info.Encoding)
@@ -160,7 +189,6 @@ func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.
 	if s.goneAt != 0 {
 		s.goneAt = 0
 		s.hub.resumableN.Add(-1)
-		s.hub.wheels.stop(&s.timer)
 	}
 	s.rebeat()
 	missed := uint64(0)
@@ -171,12 +199,10 @@ func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.
 	s.acked(want.Seq)
 	t.join = s.greet(t, t.join[:0], id, want.Session, true, want.Seq+missed)
 	s.replayAll(t, missed)
-	s.mail = true
-	subs := append([]*subscription(nil), s.subs...)
+	s.mail, s.replayed = true, true
+	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
-	for _, sub := range subs {
-		sub.rejoin(t, l, want)
-	}
+	s.rejoinAll(t, l, who, want, subs)
 	s.agent.deliverMail(t, s)
 	s.agent.announce(t, s)
 	return true
@@ -203,100 +229,4 @@ func (s *Session) replayAll(t *Turn, missed uint64) {
 	if cap(t.join) > 256<<10 {
 		t.join = nil
 	}
-}
-
-// unplug forgets the socket and what was queued for it. Direct frames are in the
-// replay, channel messages in the channel's window. s.mu must be held.
-func (s *Session) unplug(t *Turn) {
-	s.link, s.conn, s.full, s.fullAt, s.endWait = nil, nil, false, 0, false
-	s.queue.Clear()
-	s.account(t)
-	s.hub.wheels.stop(&s.timer)
-}
-
-// detach begins the time in which the session may be resumed.
-func (s *Session) detach(t *Turn, l *link) {
-	now := t.clock()
-	s.mu.Lock()
-	if s.link != l || s.ended {
-		s.mu.Unlock()
-		return
-	}
-	s.unplug(t)
-	s.goneAt, s.wentAt = now, s.replay.last
-	s.hub.resumableN.Add(1)
-	s.hub.wheels.arm(&s.timer, now+int64(s.hub.cfg.Resume))
-	subs := append([]*subscription(nil), s.subs...)
-	s.mu.Unlock()
-	for _, sub := range subs {
-		sub.ch.leave(t, sub, false)
-	}
-	s.agent.announce(t, s)
-}
-
-// end removes the session for good. What it did not acknowledge and may still be
-// parked goes to the mailbox, unless the agent has another session.
-func (s *Session) end(t *Turn) {
-	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
-		return
-	}
-	s.ended = true
-	if s.conn == nil {
-		s.hub.resumableN.Add(-1)
-	} else {
-		s.wentAt = s.replay.last
-	}
-	s.unplug(t)
-	left := s.replay
-	s.replay = replay{last: left.last}
-	subs := s.subs
-	s.subs, s.slab, s.asks = nil, nil, nil
-	s.mu.Unlock()
-
-	h := s.hub
-	sh := h.sessionShard(s.secret)
-	sh.mu.Lock()
-	delete(sh.m, s.secret)
-	sh.mu.Unlock()
-	h.sessionN.Add(-1)
-	for _, sub := range subs {
-		sub.ch.leave(t, sub, true)
-	}
-	last := s.agent.part(s)
-	h.inherit(t, s, &left, last)
-}
-
-// transcode rewrites the kept frames for a client that came back with the other
-// encoding. s.mu must be held.
-func (s *Session) transcode(enc wire.Encoding) {
-	old := s.enc
-	s.enc, s.slab = enc, nil
-	s.replay.bytes = 0
-	for i := range s.replay.len() {
-		e := s.replay.at(i)
-		e.sealed = transcode(e.sealed, old, enc)
-		s.replay.bytes += len(e.sealed)
-	}
-}
-
-// transcode turns one sealed direct frame into the other encoding.
-func transcode(sealed []byte, from, to wire.Encoding) []byte {
-	var ev wire.Event
-	if _, err := ev.Read(from, wire.Body(sealed)); err != nil {
-		return sealed // our own frame can always be read
-	}
-	buf := make([]byte, wire.HeaderRoom, wire.HeaderRoom+len(sealed)*2)
-	switch ev.Kind {
-	case wire.KindMessage:
-		buf = wire.AppendMessage(buf, to, &ev.Message)
-	case wire.KindRequest:
-		buf = wire.AppendRequest(buf, to, &ev.Request)
-	case wire.KindReply:
-		buf = wire.AppendReply(buf, to, &ev.Reply)
-	case wire.KindReceipt:
-		buf = wire.AppendReceipt(buf, to, &ev.Receipt)
-	}
-	return wire.Seal(to, buf)
 }

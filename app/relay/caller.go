@@ -15,7 +15,8 @@ type caller struct {
 // ok answers the command.
 func (by *caller) ok(t *Turn, ok *wire.OK) {
 	if by.reply != nil {
-		by.reply(ok, nil)
+		mine := *ok
+		by.reply(&mine, nil)
 		return
 	}
 	if by.id == 0 {
@@ -32,7 +33,8 @@ func (by *caller) ok(t *Turn, ok *wire.OK) {
 func (by *caller) fail(t *Turn, e wire.Error) {
 	t.hub.totals.errors.add(string(e.Code))
 	if by.reply != nil {
-		by.reply(nil, &e)
+		mine := e
+		by.reply(nil, &mine)
 		return
 	}
 	frame := wire.ErrorFrame{ID: by.id, Err: e}

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"agentnet/app/relay/history"
-	"agentnet/app/relay/queue"
 	"agentnet/app/wire"
 )
 
@@ -48,6 +47,7 @@ type channel struct {
 	queued   bool // some Turn has it in its list
 	subs     []*subscription
 	holes    int // subs that left during a pass, nil until it ends
+	awaited  int // subscriptions of sessions that lost their socket and may come back
 	watchers int // subs that want presence events
 	lastMS   int64
 	count    uint64 // publications since the rate was last worked out
@@ -69,11 +69,16 @@ type subscription struct {
 	// Guarded by channel.mu.
 	index    int // in channel.subs; -1 while it is not there
 	presence bool
+	awaited  bool // counted in channel.awaited
+	resumes  bool // it took the place of another that was asked for without `since`
 
 	// Guarded by Session.mu.
-	dead  bool   // the session left the channel
-	sent  uint64 // the last offset that was handed to the session, or was not for it
-	epoch string // of sent
+	dead   bool   // the session left the channel
+	paused bool   // the socket that it was for is gone, or it is not in its place yet
+	behind bool   // some of what it was handed is still in the queue
+	sent   uint64 // the last offset that was handed to the session, or was not for it
+	wrote  uint64 // the last of these before which nothing was left in the queue
+	epoch  string // of sent; "" before it was in its place for the first time
 }
 
 // channel returns the channel of that name, made if need be, with mu held. nil
@@ -91,6 +96,7 @@ func (h *Hub) lockChannel(name []byte) *channel {
 		}
 		c.mu.Lock()
 		if !c.dead {
+			c.quiet = 0
 			return c
 		}
 		c.mu.Unlock()
@@ -152,8 +158,9 @@ var errOpening = wire.Error{Code: wire.Overloaded, Message: "too much waits for 
 
 // publish handles a publication of a session.
 func (s *Session) publish(t *Turn, l *link, c *wire.Command) {
-	s.hub.publishFrom(t, s.who, s.agent.name, c, &caller{link: l, session: s, id: c.ID, key: c.Key},
-		func() *wire.Error { return s.admitMessage(t, c) })
+	t.by = caller{link: l, session: s, id: c.ID, key: c.Key}
+	s.hub.publishFrom(t, s.who, s.agent.name, c, &t.by,
+		func() *wire.Error { return s.admitMessage(t, l, c) })
 }
 
 // publishFrom is publish for every kind of caller.
@@ -264,7 +271,7 @@ func (c *channel) pass(t *Turn) {
 			}
 		}
 	}
-	clear(t.subs)
+	clear(t.subs[:cap(t.subs)])
 
 	clear(batch)
 	c.mu.Lock()
@@ -278,112 +285,4 @@ func (c *channel) pass(t *Turn) {
 		t.channels = append(t.channels, c)
 	}
 	c.mu.Unlock()
-}
-
-// passFrames are the sealed frames of one pass in one encoding: one for each run
-// of publications of one class.
-type passFrames struct {
-	made  bool
-	items []queue.Item
-}
-
-// deliver gives the publications of a pass to one subscriber.
-func (sub *subscription) deliver(t *Turn, batch []Publication, shared *[wire.Encodings]passFrames) {
-	s := sub.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sub.dead || s.conn == nil || s.endWait {
-		return
-	}
-	last := batch[len(batch)-1].Offset
-	if sub.sent >= last {
-		return
-	}
-	if first := batch[0].Offset; sub.sent >= first {
-		sub.deliverSome(t, batch[sub.sent-first+1:])
-		return
-	}
-	f := &shared[s.enc]
-	if !f.made {
-		f.make(t, sub.ch, s.enc, batch)
-	}
-	for i := range f.items {
-		sub.offer(t, f.items[i])
-	}
-	sub.sent = last
-	t.delivered += uint64(len(batch))
-}
-
-// deliverSome gives single publications to a subscriber, which others have had.
-// Session.mu must be held.
-func (sub *subscription) deliverSome(t *Turn, batch []Publication) {
-	var f passFrames
-	f.make(t, sub.ch, sub.s.enc, batch)
-	for i := range f.items {
-		sub.offer(t, f.items[i])
-	}
-	sub.sent = batch[len(batch)-1].Offset
-	t.delivered += uint64(len(batch))
-}
-
-// offer writes one item at once when nothing is before it, else queues it by the
-// channel's policy. Session.mu must be held.
-func (sub *subscription) offer(t *Turn, it queue.Item) {
-	s := sub.s
-	if !s.full && s.queue.Empty() && s.conn != nil && !s.endWait {
-		t.count.framesOut += uint64(it.Messages)
-		s.out(t, it.Sealed)
-		if s.full {
-			s.noteFull(t)
-		}
-		return
-	}
-	it.Source = sub
-	res := s.queue.Push(s.hub.cfg.Queue, it, sub.ch.rule.Policy)
-	t.count.dropped[dropQueueFull] += uint64(res.Missed)
-	if res.Outcome == queue.Full {
-		s.cutSlow(t)
-		return
-	}
-	s.account(t)
-	if !s.full {
-		t.markUrgent(s)
-	}
-}
-
-// make encodes a batch: publications of one class that follow each other become
-// one WebSocket message, up to joinBytes.
-func (f *passFrames) make(t *Turn, c *channel, enc wire.Encoding, batch []Publication) {
-	f.made = true
-	for len(batch) > 0 {
-		n, size := 0, 0
-		parts := t.parts[:0]
-		slab := t.join[:0]
-		for n < len(batch) && batch[n].Class == batch[0].Class && (n == 0 || size < joinBytes) {
-			sealed := t.sealPublication(c, enc, &batch[n])
-			at := len(slab)
-			slab = append(slab, sealed...)
-			parts = append(parts, slab[at:len(slab):len(slab)])
-			size += len(sealed)
-			n++
-		}
-		var out []byte
-		if n == 1 {
-			out = append([]byte(nil), parts[0]...)
-		} else {
-			out = wire.AppendJoined(make([]byte, 0, size+16), enc, parts)
-		}
-		f.items = append(f.items, queue.Item{Sealed: out, Messages: n, Class: batch[0].Class})
-		clear(parts)
-		t.parts, t.join = parts[:0], slab[:0]
-		batch = batch[n:]
-	}
-}
-
-// sealPublication encodes one channel message. The result is valid until the next
-// frame of this turn.
-func (t *Turn) sealPublication(c *channel, enc wire.Encoding, p *Publication) []byte {
-	msg := wire.Message{Channel: c.name, Offset: p.Offset, From: p.From, Payload: p.Payload, MessageID: p.MessageID, TimeMS: p.TimeMS, Class: p.Class, Headers: p.Headers}
-	t.frame = wire.AppendMessage(t.room(), enc, &msg)
-	return wire.Seal(enc, t.frame)
 }

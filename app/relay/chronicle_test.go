@@ -114,7 +114,10 @@ func TestStoredHistoryMeetsTheWindow(t *testing.T) {
 			t.Errorf("history: got %+v", h)
 		}
 		time.Sleep(3 * time.Second)
-		if b := w.hub.cfg.Broker.(*chronicle); !b.here["alice"] || !b.here["bob"] {
+		b := w.hub.cfg.Broker.(*chronicle)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.here["alice"] || !b.here["bob"] {
 			t.Errorf("announced %v", b.here)
 		}
 	})

@@ -88,9 +88,7 @@ func (c *Config) setDefaults() {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.Limits == (wire.Limits{}) {
-		c.Limits = wire.DefaultLimits()
-	}
+	c.setLimits()
 	def(&c.Resume, 2*time.Minute)
 	num(&c.ReplayFrames, 1024)
 	num(&c.ReplayBytes, 1<<20)
@@ -109,6 +107,23 @@ func (c *Config) setDefaults() {
 	}
 	for i := range c.Channels {
 		c.Channels[i].setDefaults()
+	}
+}
+
+// setLimits fills in each limit that was left out: none of them may be unbounded,
+// but the rates.
+func (c *Config) setLimits() {
+	std, l := wire.DefaultLimits(), &c.Limits
+	for p, v := range map[*int]int{&l.FrameBytes: std.FrameBytes, &l.MessageBytes: std.MessageBytes, &l.Subscriptions: std.Subscriptions,
+		&l.HeaderCount: std.HeaderCount, &l.HeaderBytes: std.HeaderBytes} {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	for p, v := range map[*int64]int64{&l.MaxTTLMS: std.MaxTTLMS, &l.MaxTimeoutMS: std.MaxTimeoutMS} {
+		if *p <= 0 {
+			*p = v
+		}
 	}
 }
 

@@ -41,7 +41,6 @@ type counters struct {
 	parked    uint64
 	gaps      uint64
 	dropped   [dropReasons]uint64
-	used      bool
 }
 
 // totals are the node's counters.

@@ -17,7 +17,7 @@ type dedupKey [2]uint64
 type dedupShard struct {
 	mu    sync.Mutex
 	m     map[dedupKey]*dedupEntry
-	order []dedupKey // as they came; the window is the same for all, so also as they expire
+	order []*dedupEntry // as they came; the window is the same for all, so also as they expire
 	head  int
 }
 
@@ -79,25 +79,30 @@ func (h *Hub) once(t *Turn, agent string, c *wire.Command, by *caller) (entry *d
 	return nil, false
 }
 
-// add puts e in, and the oldest out when there are limit keys. sh.mu must be held.
+// add puts e in, and the oldest out when there are limit keys. Keys that were
+// undone still have their place in the order, and count. sh.mu must be held.
 func (sh *dedupShard) add(e *dedupEntry, limit int) {
-	if len(sh.m) >= limit {
+	if len(sh.order)-sh.head >= limit {
 		sh.dropOldest()
 	}
 	sh.m[e.key] = e
-	sh.order = append(sh.order, e.key)
+	sh.order = append(sh.order, e)
 }
 
-// dropOldest forgets the key that came first. sh.mu must be held.
+// dropOldest forgets the entry that came first. sh.mu must be held.
 func (sh *dedupShard) dropOldest() {
 	if sh.head >= len(sh.order) {
 		return
 	}
-	delete(sh.m, sh.order[sh.head])
+	if e := sh.order[sh.head]; sh.m[e.key] == e {
+		delete(sh.m, e.key)
+	}
+	sh.order[sh.head] = nil
 	sh.head++
 	if sh.head > len(sh.order)/2 {
-		sh.order = append(sh.order[:0], sh.order[sh.head:]...)
-		sh.head = 0
+		n := copy(sh.order, sh.order[sh.head:])
+		clear(sh.order[n:])
+		sh.order, sh.head = sh.order[:n], 0
 	}
 }
 
@@ -143,11 +148,13 @@ func (h *Hub) expireDedup(now int64) {
 		sh := &h.dedup[i]
 		sh.mu.Lock()
 		for sh.head < len(sh.order) {
-			e := sh.m[sh.order[sh.head]]
-			if e != nil && e.expires > now {
+			if e := sh.order[sh.head]; e.expires > now && sh.m[e.key] == e {
 				break
 			}
 			sh.dropOldest()
+		}
+		if len(sh.order) == 0 {
+			sh.order = nil
 		}
 		sh.mu.Unlock()
 	}

@@ -2,8 +2,10 @@ package relay
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
+	"agentnet/app/relay/limit"
 	"agentnet/app/wire"
 )
 
@@ -17,13 +19,33 @@ func (a *agent) spend(now int64, size int) (wait time.Duration) {
 	return a.traffic.Take(now, cfg.ByteRate, size)
 }
 
+// charge takes what spend would, whether it is there or not.
+func (a *agent) charge(now int64, size int) {
+	a.messages.Charge(now, a.hub.cfg.MessageRate, 1)
+	a.traffic.Charge(now, a.hub.cfg.ByteRate, size)
+}
+
 // admitMessage applies what all messages of a session must pass: the agent's
 // limits and the relay's load. nil lets it through.
-func (s *Session) admitMessage(t *Turn, c *wire.Command) *wire.Error {
+func (s *Session) admitMessage(t *Turn, l *link, c *wire.Command) *wire.Error {
 	if wait := s.agent.spend(t.clock(), len(c.Payload.Data)); wait > 0 {
-		return &wire.Error{Code: wire.RateLimited, Message: "this agent sends more than its limit", RetryAfterMS: retryMS(wait)}
+		l.strike(t)
+		return overRate(wait)
 	}
 	return s.hub.shed(t, c.Kind, c.Class)
+}
+
+// queryRate bounds what an agent may ask that looks at many agents or messages:
+// a directory of 100,000 agents costs some 10 ms.
+var queryRate = limit.NewRate(20, 60)
+
+// admitQuery applies queryRate. nil lets the query through.
+func (s *Session) admitQuery(t *Turn, l *link) *wire.Error {
+	if wait := s.agent.queries.Take(t.clock(), queryRate, 1); wait > 0 {
+		l.strike(t)
+		return overRate(wait)
+	}
+	return nil
 }
 
 // A letter is a direct message on its way. Its fields may alias a Command; what
@@ -42,8 +64,9 @@ type letter struct {
 
 // send handles a direct message.
 func (s *Session) send(t *Turn, l *link, c *wire.Command) {
-	s.hub.sendFrom(t, s.who, s.agent.name, c, &caller{link: l, session: s, id: c.ID, key: c.Key},
-		func() *wire.Error { return s.admitMessage(t, c) })
+	t.by = caller{link: l, session: s, id: c.ID, key: c.Key}
+	s.hub.sendFrom(t, s.who, s.agent.name, c, &t.by,
+		func() *wire.Error { return s.admitMessage(t, l, c) })
 }
 
 // sendFrom is send for every kind of caller.
@@ -56,30 +79,49 @@ func (h *Hub) sendFrom(t *Turn, who *Identity, from string, c *wire.Command, by 
 	if !first {
 		return
 	}
-	m := letter{from: from, to: c.To, class: c.Class, payload: c.Payload, headers: c.Headers,
-		ttl: time.Duration(c.TTLMS) * time.Millisecond, receipts: c.Receipts, id: t.newID(), timeMS: t.wallMS()}
+	t.mail = letter{from: from, to: c.To, class: c.Class, payload: c.Payload, headers: c.Headers,
+		ttl: bounded(c.TTLMS, h.cfg.Limits.MaxTTLMS), receipts: c.Receipts, id: t.newID(), timeMS: t.wallMS()}
+	m := &t.mail
 	e := admit()
 	n := 0
 	if e == nil {
-		n, e = h.deliver(t, &m)
+		if m.receipts {
+			h.expectReceipt(m) // before the receiver can speak of it
+		}
+		n, e = h.deliver(t, m)
 	}
 	if e != nil {
-		h.undo(t, once, e)
-		by.fail(t, *e)
+		h.refuse(t, m, by, once, *e)
 		return
 	}
 	t.count.messages++
-	if m.receipts {
-		h.expectReceipt(t, &m)
-	}
 	if n == 0 {
-		h.park(t, &m, by, once)
+		h.park(t, m, by, once)
 		return
 	}
 	t.count.live++
 	ok := wire.OK{For: wire.KindSend, MessageID: m.id, Outcome: wire.Delivered, Sessions: n}
 	h.settle(t, once, &ok)
 	by.ok(t, &ok)
+}
+
+// refuse takes back what was noted of m.
+func (h *Hub) refuse(t *Turn, m *letter, by *caller, once *dedupEntry, e wire.Error) {
+	if m.receipts {
+		h.unawait(m.id)
+	}
+	h.undo(t, once, &e)
+	by.fail(t, e)
+}
+
+// bounded turns ms that a client gave into a duration, at most limit ms if that is
+// above 0, and never more than fits.
+func bounded(ms, limit int64) time.Duration {
+	const most = 10 * 365 * 24 * time.Hour
+	if limit > 0 {
+		ms = min(ms, limit)
+	}
+	return msDuration(min(ms, most.Milliseconds()))
 }
 
 func forbidden(what string, name []byte) wire.Error {
@@ -119,7 +161,10 @@ func (h *Hub) deliver(t *Turn, m *letter) (live int, e *wire.Error) {
 			continue
 		}
 		s.mu.Lock()
-		if !s.deliverLetter(t, m, nil) {
+		switch {
+		case s.ended:
+		case s.mail && h.behind(s, m):
+		case s.mail || !s.deliverLetter(t, m, nil):
 			s.lost++
 			t.count.dropped[dropReplayFull]++
 		}
@@ -127,6 +172,19 @@ func (h *Hub) deliver(t *Turn, m *letter) (live int, e *wire.Error) {
 	}
 	t.delivered += uint64(live)
 	return live, nil
+}
+
+// behind keeps m, which other sessions of its receiver got at once, for a session
+// that parked messages wait for: it comes after those. s.mu must be held.
+func (h *Hub) behind(s *Session, m *letter) bool {
+	ttl := m.ttl
+	if ttl <= 0 {
+		ttl = h.cfg.Resume
+	}
+	p := newParked(m, s.agent.name, m.timeMS+ttl.Milliseconds())
+	p.only, p.handed, s.hadMail = s, true, true
+	p.entry.MessageID += "/" + strconv.FormatUint(h.privateLast.Add(1), 36)
+	return h.mail.Add(&p.entry) == nil
 }
 
 // absent decides on a message whose receiver has no session.

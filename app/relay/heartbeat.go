@@ -43,7 +43,7 @@ func (l *link) expire(t *Turn, _ *timer) {
 	switch l.state {
 	case linkNew, linkAuthenticating:
 		l.hub.totals.connects.add(string(wire.Timeout))
-		l.shut(wire.CloseAuthFailed, "no valid `connect` came in time")
+		l.shut(t, wire.CloseAuthFailed, "no valid `connect` came in time")
 		return
 	case linkClosed:
 		return
@@ -58,7 +58,7 @@ func (l *link) expire(t *Turn, _ *timer) {
 	}
 	s.mu.Unlock()
 	if !who.Expires.IsZero() && now >= int64(who.Expires.Sub(l.hub.started)) {
-		l.shut(wire.CloseTokenExpired, ErrTokenExpired.Error())
+		l.shut(t, wire.CloseTokenExpired, ErrTokenExpired.Error())
 		return
 	}
 	silent := now - l.seen.Load()
@@ -71,7 +71,7 @@ func (l *link) expire(t *Turn, _ *timer) {
 		l.conn.Ping()
 		next = now + int64(beat)/beatGrace
 	case silent >= int64(beat)+int64(beat)/beatGrace:
-		l.shut(wire.CloseHeartbeatMissed, "nothing was heard for too long")
+		l.shut(t, wire.CloseHeartbeatMissed, "nothing was heard for too long")
 		return
 	default:
 		next = now + int64(beat)/beatGrace

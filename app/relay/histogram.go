@@ -2,19 +2,18 @@ package relay
 
 import (
 	"math"
-	"math/bits"
 	"sync/atomic"
 	"time"
 )
 
-// HistogramBuckets covers 1 µs to 2^30 µs (18 minutes) in steps of 2^(1/4),
-// which bounds the error of a percentile to 19%. It is also the bucket layout of
-// a Prometheus native histogram of schema 2.
+// HistogramBuckets covers 2^-20 s (about 1 µs) to 2^10 s (17 minutes) in steps of
+// 2^(1/4), which bounds the error of a percentile to 19%. It is also the bucket
+// layout of a Prometheus native histogram of schema 2.
 const HistogramBuckets = 30*4 + 1
 
-// Bound returns the upper bound of bucket i: 2^(i/4) µs.
+// Bound returns the upper bound of bucket i: 2^(i/4-20) s.
 func Bound(i int) time.Duration {
-	return time.Duration(math.Exp2(float64(i)/4) * float64(time.Microsecond))
+	return time.Duration(math.Exp2(float64(i)/4-20) * float64(time.Second))
 }
 
 // A histogram is the live form of a Histogram: many may observe at once.
@@ -23,21 +22,13 @@ type histogram struct {
 	sum    atomic.Int64
 }
 
-// quarter holds the bounds within one power of two, as fractions of 1<<16.
-var quarter = [4]uint64{65536, 77936, 92682, 110218} // 2^(k/4) * 65536
-
+// bucket is the first one whose bound is not below d.
 func bucket(d time.Duration) int {
-	us := uint64(d.Microseconds())
-	if us <= 1 {
+	first := d.Seconds() * (1 << 20) // in units of the first bound
+	if first <= 1 {
 		return 0
 	}
-	exp := bits.Len64(us) - 1 // 2^exp <= us
-	frac := us << 16 >> exp   // in [65536, 131072)
-	i := exp * 4
-	for k := 0; k < 4 && frac > quarter[k]; k++ {
-		i++
-	}
-	return min(i, HistogramBuckets-1)
+	return min(int(math.Ceil(4*math.Log2(first))), HistogramBuckets-1)
 }
 
 func (h *histogram) observe(d time.Duration, n uint64) {

@@ -171,28 +171,33 @@ func (h *Hub) saveAll(ctx context.Context) {
 	dirty := w.dirty
 	w.dirty = nil
 	w.mu.Unlock()
+	whole := len(dirty) > 0
 	for _, c := range dirty {
-		c.mu.Lock()
-		pubs := c.unsaved
-		c.unsaved = nil
-		epoch, holed := c.epoch, c.holed
-		c.mu.Unlock()
-		if holed {
-			continue
-		}
-		for len(pubs) > 0 {
-			n := min(len(pubs), saveBatch)
-			call, cancel := context.WithTimeout(ctx, brokerTime/4)
-			err := h.cfg.Broker.Append(call, c.name, epoch, c.rule.Keep, pubs[:n])
-			cancel()
-			if err != nil {
-				h.historyLost(c, len(pubs), err)
-				break
-			}
-			pubs = pubs[n:]
-		}
+		whole = h.saveChannel(ctx, c) && whole
 	}
-	h.ready.broker(nil)
+	if whole {
+		h.ready.broker(nil)
+	}
+}
+
+func (h *Hub) saveChannel(ctx context.Context, c *channel) bool {
+	c.mu.Lock()
+	pubs := c.unsaved
+	c.unsaved = nil
+	epoch, holed := c.epoch, c.holed
+	c.mu.Unlock()
+	for len(pubs) > 0 && !holed {
+		n := min(len(pubs), saveBatch)
+		call, cancel := context.WithTimeout(ctx, brokerTime/4)
+		err := h.cfg.Broker.Append(call, c.name, epoch, c.rule.Keep, pubs[:n])
+		cancel()
+		if err != nil {
+			h.historyLost(c, len(pubs), err)
+			return false
+		}
+		pubs = pubs[n:]
+	}
+	return true
 }
 
 // historyLost ends the stored history of a channel.
@@ -231,5 +236,7 @@ func (h *Hub) announceAgents(ctx context.Context) {
 			}
 		}
 		w.mu.Unlock()
+		return
 	}
+	h.ready.broker(nil)
 }

@@ -64,7 +64,9 @@ type Hub struct {
 	guests        guests
 	ladderMu      sync.Mutex
 	ready         readiness
-	closed        chan struct{}
+	endings       endings
+	profileBytes  atomic.Int64  // cards and keys of all agents
+	privateLast   atomic.Uint64 // names the private copies in the mailbox
 }
 
 type agentShard struct {
@@ -90,7 +92,7 @@ func New(cfg Config) (*Hub, error) {
 	h := &Hub{cfg: cfg, log: cfg.Logger, started: time.Now(), hash: maphash.MakeSeed(),
 		gate: limit.NewGate(cfg.Gate), addresses: limit.NewAddresses(cfg.Addresses),
 		mail: mailbox.New[*parkedMessage](cfg.Mailbox), ladder: overload.NewLadder(cfg.Overload),
-		waiting: make(chan struct{}, maxWaiting), closed: make(chan struct{})}
+		waiting: make(chan struct{}, maxWaiting)}
 	for i := range shards {
 		h.agents[i].m = make(map[string]*agent)
 		h.channels[i].m = make(map[string]*channel)
@@ -130,18 +132,19 @@ func (h *Hub) runClock(ctx context.Context) {
 		}
 		due = h.wheels.advance(t, t.clock(), due)
 		if n++; n%int(time.Second/tick) == 0 {
-			h.sweep(t)
+			h.sweep(t, n/int(time.Second/tick))
 		}
 		t.Flush(true)
 	}
 }
 
 // sweep removes what has outlived its time, a part of each directory a second.
-func (h *Hub) sweep(t *Turn) {
+// round counts the seconds.
+func (h *Hub) sweep(t *Turn, round int) {
 	h.expireMail(t)
 	h.expireDedup(t.clock())
-	h.expireReceipts(t)
-	h.expireChannels(t)
+	h.expireReceipts(t, round)
+	h.expireChannels(t, round)
 }
 
 func (h *Hub) shardOf(name string) int      { return int(maphash.String(h.hash, name) % shards) }
@@ -161,9 +164,10 @@ func (h *Hub) agent(name []byte) *agent {
 	return a
 }
 
-// later runs f on a goroutine of its own that may wait until ctx ends. It answers
-// false when too many wait already.
-func (h *Hub) later(limit time.Duration, f func(ctx context.Context, t *Turn)) bool {
+// later runs wait on a goroutine of its own, which may wait until ctx ends, and
+// then what it returned, with a Turn. The Turn is taken only then: the time of the
+// wait is no load of this node. It answers false when too many wait already.
+func (h *Hub) later(limit time.Duration, wait func(ctx context.Context) func(t *Turn)) bool {
 	select {
 	case h.waiting <- struct{}{}:
 	default:
@@ -173,9 +177,10 @@ func (h *Hub) later(limit time.Duration, f func(ctx context.Context, t *Turn)) b
 		defer func() { <-h.waiting }()
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
+		then := wait(ctx)
 		t := h.borrow()
 		defer h.giveBack(t)
-		f(ctx, t)
+		then(t)
 	}()
 	return true
 }
@@ -189,10 +194,12 @@ func (h *Hub) Admit(addr netip.Addr) *wire.Error {
 	}
 	now := int64(time.Since(h.started)) + 1
 	if h.draining.Load() {
-		return refuse("drain", &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down; connect to another, or again in a moment", RetryAfterMS: 2000})
+		wait := h.gate.Refuse(now, 2*time.Second)
+		return refuse("drain", &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down; connect to another, or again in a moment", RetryAfterMS: retryMS(wait)})
 	}
-	if h.overload().RefusesConnections() {
-		return refuse("overload", &wire.Error{Code: wire.Overloaded, Message: "the relay is overloaded and takes no new connections", RetryAfterMS: 5000})
+	if lvl := h.overload(); lvl.RefusesConnections() {
+		wait := h.gate.Refuse(now, lvl.RetryAfter())
+		return refuse("overload", &wire.Error{Code: wire.Overloaded, Message: "the relay is overloaded and takes no new connections", RetryAfterMS: retryMS(wait)})
 	}
 	if wait := h.addresses.Blocked(now, addr); wait > 0 {
 		return refuse("auth_failures", &wire.Error{Code: wire.RateLimited, Message: "too many failed logins from this address", RetryAfterMS: retryMS(wait)})

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,6 +10,11 @@ import (
 	"agentnet/app/wire"
 )
 
+// closedByPeer is what Stats.Closed counts connections under that the relay did
+// not end: the peer or the network did, with a code that only the socket's owner
+// knows.
+const closedByPeer = wire.CloseCode(0)
+
 const (
 	// backlogMessages and backlogBytes bound what a client may send while its
 	// token is being checked.
@@ -19,8 +23,6 @@ const (
 	// badFrames is how many malformed frames in badWindow close a connection.
 	badFrames = 50
 	badWindow = int64(10 * time.Second)
-	// authorizeTime bounds how long a token may take to be checked.
-	authorizeTime = 5 * time.Second
 )
 
 type linkState uint8
@@ -43,6 +45,7 @@ type link struct {
 	seen   atomic.Int64 // when the peer was heard last, ns since the hub's start
 	beat   timer        // authentication deadline, then the heartbeat
 	pinged atomic.Bool
+	cut    atomic.Bool // the session closed it as a slow consumer: nothing more is read from it
 
 	// mu is held while frames of this connection are handled. It comes before
 	// every other lock.
@@ -53,6 +56,8 @@ type link struct {
 	bad      int
 	badSince int64
 	gone     bool // Closed was called
+	refused  strikes
+	known    uint64 // the last of the hub's endings that the identity can have been checked against
 
 	authenticated bool  // counted so by the gate
 	shard         uint8 // its place in the hub's linkSet
@@ -61,7 +66,7 @@ type link struct {
 // Accept begins a connection that Admit let in. The socket's owner calls the
 // Receiver from then on.
 func (h *Hub) Accept(c Conn, info ConnInfo) Receiver {
-	l := &link{hub: h, conn: c, info: info}
+	l := &link{hub: h, conn: c, info: info, known: h.endings.last.Load()}
 	h.totals.accepted.Add(1)
 	h.links.add(l)
 	now := int64(time.Since(h.started)) + 1
@@ -95,6 +100,9 @@ func (l *link) Closed(t *Turn) {
 		return
 	}
 	l.gone = true
+	if l.state != linkClosed && !l.cut.Load() {
+		l.hub.totals.closed.add(closedByPeer)
+	}
 	l.state, l.backlog = linkClosed, nil
 	s := l.session
 	l.session = nil
@@ -123,12 +131,12 @@ func (l *link) Receive(t *Turn, msg []byte) {
 
 // handle goes through the frames of msg. l.mu must be held.
 func (l *link) handle(t *Turn, msg []byte) {
-	for len(msg) > 0 {
+	for len(msg) > 0 && !l.cut.Load() {
 		switch l.state {
 		case linkClosed:
 			return
 		case linkAuthenticating:
-			l.keepBacklog(msg)
+			l.keepBacklog(t, msg)
 			return
 		}
 		c := &t.cmd
@@ -146,13 +154,13 @@ func (l *link) handle(t *Turn, msg []byte) {
 }
 
 // keepBacklog stores what came while the token is being checked.
-func (l *link) keepBacklog(msg []byte) {
+func (l *link) keepBacklog(t *Turn, msg []byte) {
 	size := len(msg)
 	for _, b := range l.backlog {
 		size += len(b)
 	}
 	if len(l.backlog) >= backlogMessages || size > backlogBytes {
-		l.shut(wire.ClosePolicy, "too much was sent before `connected`")
+		l.shut(t, wire.ClosePolicy, "too much was sent before `connected`")
 		return
 	}
 	l.backlog = append(l.backlog, append([]byte(nil), msg...))
@@ -162,7 +170,7 @@ func (l *link) keepBacklog(msg []byte) {
 func (l *link) badFrame(t *Turn, err error) bool {
 	var fe *wire.FrameError
 	if !errors.As(err, &fe) {
-		l.shut(wire.CloseProtocolError, "malformed message: "+err.Error())
+		l.shut(t, wire.CloseProtocolError, "malformed message: "+err.Error())
 		return false
 	}
 	if l.state == linkNew {
@@ -175,7 +183,7 @@ func (l *link) badFrame(t *Turn, err error) bool {
 		l.badSince, l.bad = now, 0
 	}
 	if l.bad++; l.bad >= badFrames {
-		l.shut(wire.ClosePolicy, "too many malformed frames")
+		l.shut(t, wire.ClosePolicy, "too many malformed frames")
 		return false
 	}
 	return true
@@ -257,20 +265,27 @@ func (l *link) ok(t *Turn, ok *wire.OK) {
 	l.answer(t, wire.Seal(l.info.Encoding, t.frame))
 }
 
-// shut ends the connection with code. l.mu must be held.
-func (l *link) shut(code wire.CloseCode, reason string) {
+// shut ends the connection with code. What its session has for it is written
+// first, so that the client learns why; from then on the session counts as away.
+// l.mu must be held.
+func (l *link) shut(t *Turn, code wire.CloseCode, reason string) {
 	if l.state == linkClosed {
 		return
 	}
 	l.state, l.backlog = linkClosed, nil
-	l.hub.totals.closed.add(code)
+	if l.session != nil {
+		l.session.letGo(t, l)
+	}
+	if !l.cut.Load() {
+		l.hub.totals.closed.add(code)
+	}
 	l.conn.Close(code, reason)
 }
 
 // end is shut for callers that do not hold l.mu.
-func (l *link) end(code wire.CloseCode, reason string) {
+func (l *link) end(t *Turn, code wire.CloseCode, reason string) {
 	l.mu.Lock()
-	l.shut(code, reason)
+	l.shut(t, code, reason)
 	l.mu.Unlock()
 }
 
@@ -279,59 +294,4 @@ func (l *link) ping(t *Turn, c *wire.Command) {
 	pong := wire.Pong{ID: c.ID, TimeMS: t.wallMS(), HeartbeatMS: beat.Milliseconds()}
 	t.frame = wire.AppendPong(t.room(), l.info.Encoding, &pong)
 	l.answer(t, wire.Seal(l.info.Encoding, t.frame))
-}
-
-// authorize checks token and goes on with then, which runs with l.mu held: at
-// once when memory knows the token, else from another goroutine.
-func (l *link) authorize(t *Turn, id uint64, token string, then func(t *Turn, id *Identity)) {
-	if who, found := l.hub.cfg.Authorizer.Cached([]byte(token)); found && who != nil {
-		then(t, who)
-		return
-	}
-	l.state = linkAuthenticating
-	ok := l.hub.later(authorizeTime, func(ctx context.Context, t *Turn) {
-		who, err := l.hub.cfg.Authorizer.Authorize(ctx, token)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.state != linkAuthenticating {
-			return
-		}
-		l.state = linkNew
-		if err != nil {
-			code, e := authError(err)
-			if code != wire.CloseInternal {
-				l.hub.Failed(l.info.Addr)
-			}
-			l.refuseConnect(t, id, e, code)
-			return
-		}
-		then(t, who)
-		backlog := l.backlog
-		l.backlog = nil
-		for _, msg := range backlog {
-			l.handle(t, msg)
-		}
-	})
-	if !ok {
-		l.state = linkNew
-		l.refuseConnect(t, id, &wire.Error{Code: wire.Overloaded, Message: "too many tokens are being checked", RetryAfterMS: 1000}, wire.CloseOverloaded)
-	}
-}
-
-// authError is what a client is told when its token was not accepted.
-func authError(err error) (wire.CloseCode, *wire.Error) {
-	switch {
-	case errors.Is(err, ErrTokenExpired):
-		return wire.CloseTokenExpired, &wire.Error{Code: wire.Unauthorized, Message: ErrTokenExpired.Error()}
-	case errors.Is(err, ErrUnauthorized):
-		return wire.CloseAuthFailed, &wire.Error{Code: wire.Unauthorized, Message: ErrUnauthorized.Error()}
-	}
-	return wire.CloseInternal, &wire.Error{Code: wire.Unavailable, Message: ErrAuthUnavailable.Error(), RetryAfterMS: 2000}
-}
-
-// refuseConnect answers the first frame with an error and closes.
-func (l *link) refuseConnect(t *Turn, id uint64, e *wire.Error, code wire.CloseCode) {
-	l.hub.totals.connects.add(string(e.Code))
-	l.fail(t, id, "", *e)
-	l.shut(code, e.Message)
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"agentnet/app/wire"
@@ -56,10 +57,10 @@ func wait(ctx context.Context, ch chan settled) (wire.OK, error) {
 func (h *Hub) admitOperation(t *Turn, from string, c *wire.Command) *wire.Error {
 	if a := h.agent([]byte(from)); a != nil {
 		if wait := a.spend(t.clock(), len(c.Payload.Data)); wait > 0 {
-			return &wire.Error{Code: wire.RateLimited, Message: "this agent sends more than its limit", RetryAfterMS: retryMS(wait)}
+			return overRate(wait)
 		}
 	} else if wait := h.guests.spend(t.clock(), h, from, len(c.Payload.Data)); wait > 0 {
-		return &wire.Error{Code: wire.RateLimited, Message: "this agent sends more than its limit", RetryAfterMS: retryMS(wait)}
+		return overRate(wait)
 	}
 	return h.shed(t, c.Kind, c.Class)
 }
@@ -70,10 +71,10 @@ func (h *Hub) Send(ctx context.Context, id *Identity, a SendArgs) (Sent, error) 
 	if e != nil {
 		return Sent{}, e
 	}
-	if e := checkName("to", a.To, wire.ValidAgent[string]); e != nil {
+	c := wire.Command{ID: 1, Kind: wire.KindSend, To: []byte(a.To), Key: []byte(a.Key), Payload: a.Payload, Class: a.Class, Headers: a.Headers, TTLMS: a.TTL.Milliseconds()}
+	if e := h.check(&c); e != nil {
 		return Sent{}, e
 	}
-	c := wire.Command{ID: 1, Kind: wire.KindSend, To: []byte(a.To), Key: []byte(a.Key), Payload: a.Payload, Class: a.Class, Headers: a.Headers, TTLMS: a.TTL.Milliseconds()}
 	by, ch := awaited()
 	t := h.borrow()
 	h.sendFrom(t, id, from, &c, by, func() *wire.Error { return h.admitOperation(t, from, &c) })
@@ -88,10 +89,10 @@ func (h *Hub) Publish(ctx context.Context, id *Identity, a PublishArgs) (wire.Si
 	if e != nil {
 		return wire.Since{}, e
 	}
-	if e := checkName("channel", a.Channel, wire.ValidChannel[string]); e != nil {
+	c := wire.Command{ID: 1, Kind: wire.KindPublish, Channel: []byte(a.Channel), Key: []byte(a.Key), Payload: a.Payload, Class: a.Class, Headers: a.Headers}
+	if e := h.check(&c); e != nil {
 		return wire.Since{}, e
 	}
-	c := wire.Command{ID: 1, Kind: wire.KindPublish, Channel: []byte(a.Channel), Key: []byte(a.Key), Payload: a.Payload, Class: a.Class, Headers: a.Headers}
 	by, ch := awaited()
 	t := h.borrow()
 	h.publishFrom(t, id, from, &c, by, func() *wire.Error { return h.admitOperation(t, from, &c) })
@@ -111,13 +112,13 @@ func (h *Hub) Request(ctx context.Context, id *Identity, a RequestArgs, each fun
 	if e != nil {
 		return e
 	}
-	if e := checkName("to", a.To, wire.ValidAgent[string]); e != nil {
+	c := wire.Command{ID: 1, Kind: wire.KindRequest, To: []byte(a.To), Method: []byte(a.Method), Payload: a.Payload, Class: a.Class, Headers: a.Headers, TimeoutMS: a.Timeout.Milliseconds()}
+	if e := h.check(&c); e != nil {
 		return e
 	}
-	c := wire.Command{ID: 1, Kind: wire.KindRequest, To: []byte(a.To), Method: []byte(a.Method), Payload: a.Payload, Class: a.Class, Headers: a.Headers, TimeoutMS: a.Timeout.Milliseconds()}
 	answers := make(chan Answer, answersMax)
 	overrun := make(chan struct{}, 1)
-	p := &pending{hub: h, askID: 1, from: from, answer: func(a Answer, last bool) {
+	p := &pending{hub: h, askID: 1, from: from, answer: func(a Answer) {
 		select {
 		case answers <- a:
 		default:
@@ -176,11 +177,21 @@ func (h *Hub) Agents(id *Identity, match, after string, limit int) ([]wire.Agent
 	return list, next, nil
 }
 
-// checkName refuses a name that is none.
-func checkName(field, name string, valid func(string) bool) *wire.Error {
-	if !valid(name) {
-		e := badf("%s: %q is not a valid name", field, name)
+// check replaces c by what the relay would have read had it come as a frame: names,
+// limits and payloads of callers without a connection are held to the same rules.
+func (h *Hub) check(c *wire.Command) *wire.Error {
+	if c.TTLMS < 0 || c.TimeoutMS < 0 {
+		e := badf("%s: a duration is negative", c.Kind)
 		return &e
 	}
-	return nil
+	frame := wire.AppendCommand(nil, wire.JSON, c)
+	_, err := c.Read(wire.JSON, frame, &h.cfg.Limits)
+	if err == nil {
+		return nil
+	}
+	var fe *wire.FrameError
+	if errors.As(err, &fe) {
+		return &fe.Err
+	}
+	return &wire.Error{Code: wire.BadFrame, Message: err.Error()}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"agentnet/app/relay/mailbox"
 	"agentnet/app/wire"
@@ -13,12 +14,13 @@ import (
 // got it acknowledges it, or when its ttl ends.
 type parkedMessage struct {
 	Parked
-	entry mailbox.Entry[*parkedMessage]
-
+	entry   mailbox.Entry[*parkedMessage]
+	only    *Session // set when it waits for this session alone; it is in memory only
 	mu      sync.Mutex
 	holders []*Session // sessions that have it in their replay
 	handed  bool       // some session was given it
 	gone    bool       // removed from the mailbox
+	expired bool       // because its ttl ended
 }
 
 // letter is the message as delivery wants it.
@@ -26,28 +28,54 @@ func (p *parkedMessage) letter() letter {
 	return letter{from: p.From, class: p.Class, payload: p.Payload, headers: p.Headers, receipts: p.Receipts, id: p.MessageID, timeMS: p.TimeMS}
 }
 
-func (p *parkedMessage) heldBy(s *Session) bool {
+// take notes that s, which has a socket, is given the message. ok is false when it
+// has it already or must not; first says that no session was given it before.
+func (p *parkedMessage) take(s *Session) (first, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.gone || slices.Contains(p.holders, s)
-}
-
-// hold notes that s has the message, and says whether it is the first to.
-func (p *parkedMessage) hold(s *Session) (first bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if p.gone || p.only != nil && p.only != s || slices.Contains(p.holders, s) {
+		return false, false
+	}
 	p.holders = append(p.holders, s)
-	return len(p.holders) == 1
+	first = !p.handed
+	p.handed = true
+	return first, true
 }
 
-func (p *parkedMessage) release(s *Session) {
+// hold notes that s keeps the message until it has a socket again. It answers
+// false when there is no message to keep any more.
+func (p *parkedMessage) hold(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone || p.only != nil && p.only != s {
+		return false
+	}
+	p.holders = append(p.holders, s)
+	return true
+}
+
+// release notes that s, which ended, has the message no longer. lost says that it
+// had outlived its ttl and was never given to anybody.
+func (p *parkedMessage) release(s *Session) (lost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.holders = slices.DeleteFunc(p.holders, func(o *Session) bool { return o == s })
+	return p.expired && !p.handed && len(p.holders) == 0
 }
 
-// handOut notes that a live session was given the message, and says whether it
-// is the first time.
+// drop says that the message is not to be kept; false when somebody has it.
+func (p *parkedMessage) drop() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.handed || len(p.holders) > 0 {
+		return false
+	}
+	p.gone = true
+	return true
+}
+
+// handOut notes that a session was given the message by a replay, and says whether
+// it is the first.
 func (p *parkedMessage) handOut() (first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,12 +88,17 @@ func newParked(m *letter, to string, expiresMS int64) *parkedMessage {
 	data := append([]byte(nil), m.payload.Data...)
 	p := &parkedMessage{Parked: Parked{MessageID: strings.Clone(m.id), From: m.from, To: to, TimeMS: m.timeMS, ExpiresMS: expiresMS,
 		Class: m.class, Receipts: m.receipts, Headers: slices.Clone(m.headers), Payload: wire.Payload{Data: data, Binary: m.payload.Binary}}}
-	size := len(data) + len(p.From) + len(p.To)
+	p.file()
+	return p
+}
+
+// file makes the entry by which the mailbox knows the message.
+func (p *parkedMessage) file() {
+	size := len(p.Payload.Data) + len(p.From) + len(p.To)
 	for _, h := range p.Headers {
 		size += len(h.Name) + len(h.Value)
 	}
-	p.entry = mailbox.Entry[*parkedMessage]{MessageID: p.MessageID, To: p.To, Class: p.Class, Bytes: size, ExpiresMS: expiresMS, Value: p}
-	return p
+	p.entry = mailbox.Entry[*parkedMessage]{MessageID: p.MessageID, To: p.To, Class: p.Class, Bytes: size, ExpiresMS: p.ExpiresMS, Value: p}
 }
 
 // park keeps m for its receiver. The caller is answered `parked` when m is on
@@ -77,43 +110,40 @@ func (h *Hub) park(t *Turn, m *letter, by *caller, once *dedupEntry) {
 		// long as that can be.
 		ttl = h.cfg.Resume
 	}
-	ttl = min(ttl, msDuration(h.cfg.Limits.MaxTTLMS))
 	p := newParked(m, string(m.to), m.timeMS+ttl.Milliseconds())
 	if err := h.mail.Add(&p.entry); err != nil {
 		t.count.dropped[dropMailboxFull]++
-		e := wire.Error{Code: wire.Overloaded, Message: err.Error(), RetryAfterMS: 5000}
-		h.undo(t, once, &e)
-		by.fail(t, e)
+		h.refuse(t, m, by, once, wire.Error{Code: wire.Overloaded, Message: err.Error(), RetryAfterMS: retryMS(t.spread(5 * time.Second))})
 		return
 	}
-	h.offer(t, p)
 	by = by.keep()
 	if h.cfg.Journal == nil {
+		h.offer(t, p)
 		h.stored(t, p, by, once, nil)
 		return
 	}
+	// The Journal has it before anybody else: what is acknowledged at once is
+	// deleted after it was put.
 	h.cfg.Journal.Put(&p.Parked, func(err error) {
 		t := h.borrow()
 		h.stored(t, p, by, once, err)
 		h.giveBack(t)
 	})
+	h.offer(t, p)
 }
 
 // stored answers the sender of a parked message once the disk has it, or refused.
+// What a session has or keeps is parked even then.
 func (h *Hub) stored(t *Turn, p *parkedMessage, by *caller, once *dedupEntry, err error) {
-	if err != nil {
+	if h.cfg.Journal != nil {
 		h.ready.journal(err)
-		p.mu.Lock()
-		handed := p.handed
-		p.mu.Unlock()
-		if !handed {
-			h.forget(p)
-			h.log.Error("a message could not be parked", "error", err)
-			e := wire.Error{Code: wire.Unavailable, Message: "the message could not be stored; nothing was kept", RetryAfterMS: 5000}
-			h.undo(t, once, &e)
-			by.fail(t, e)
-			return
-		}
+	}
+	if err != nil && p.drop() {
+		h.mail.Remove(p.entry.MessageID)
+		h.log.Error("a message could not be parked", "error", err)
+		m := letter{id: p.MessageID, receipts: p.Receipts}
+		h.refuse(t, &m, by, once, wire.Error{Code: wire.Unavailable, Message: "the message could not be stored; nothing was kept", RetryAfterMS: retryMS(t.spread(5 * time.Second))})
+		return
 	}
 	t.count.parked++
 	ok := wire.OK{For: wire.KindSend, MessageID: p.MessageID, Outcome: wire.Parked}
@@ -130,61 +160,62 @@ func (h *Hub) offer(t *Turn, p *parkedMessage) {
 		return
 	}
 	m := p.letter()
+	var room [4]*Session
+	ready := room[:0]
 	a.mu.Lock()
-	var live []*Session
 	for _, s := range a.sessions {
 		s.mu.Lock()
 		switch {
 		case s.ended:
-		case s.conn != nil:
+		case s.live():
 			s.mail = true
-			live = append(live, s)
-		case !s.mail && s.deliverLetter(t, &m, p):
-			p.hold(s)
-		default:
+			if s.hasRoom() {
+				ready = append(ready, s)
+			}
+		case s.mail || s.replayFull(len(p.Payload.Data)) || !p.hold(s):
 			s.mail = true // what comes next stays behind it
+		case !s.deliverLetter(t, &m, p):
+			p.release(s)
+			s.mail = true
 		}
 		s.mu.Unlock()
 	}
 	a.mu.Unlock()
-	for _, s := range live {
+	for _, s := range ready {
 		a.deliverMail(t, s)
 	}
+}
+
+// hasRoom says whether parked messages may be queued; if not, they follow when the
+// queue is empty. s.mu must be held.
+func (s *Session) hasRoom() bool {
+	lim := &s.hub.cfg.Queue
+	return s.live() && !s.full && s.queue.Len() < lim.Items/2 && s.queue.Bytes() < lim.Bytes/2
+}
+
+// replayFull says that a session without a socket surely has no room for a message
+// of that size. s.mu must be held.
+func (s *Session) replayFull(size int) bool {
+	return s.lost > 0 || s.replay.len() >= s.hub.cfg.ReplayFrames || s.replay.bytes+size > s.hub.cfg.ReplayBytes
 }
 
 // deliverMail hands s what waits in the mailbox, as far as its queue has room.
 // What is left follows when the queue is empty.
 func (a *agent) deliverMail(t *Turn, s *Session) {
-	var told []*parkedMessage
 	now := t.wallMS()
 	a.mu.Lock()
 	s.mu.Lock()
-	if s.conn != nil && !s.ended {
+	var told []*parkedMessage
+	if s.live() && !s.ended {
+		told = s.replayedMail()
 		s.mail = false
-		for _, e := range a.hub.mail.Waiting(a.name) {
-			p := e.Value
-			if p.heldBy(s) || p.ExpiresMS <= now {
-				continue
-			}
-			if s.endWait || s.full || s.queue.Len() >= a.hub.cfg.Queue.Items/2 || s.queue.Bytes() >= a.hub.cfg.Queue.Bytes/2 {
-				s.mail = true
-				break
-			}
-			m := p.letter()
-			if !s.deliverLetter(t, &m, p) {
-				break
-			}
-			p.hold(s)
-			t.delivered++
-			if p.handOut() && p.Receipts {
-				told = append(told, p)
-			}
-		}
-	}
-	// Those that were kept while the session was away were replayed by resume.
-	for i := range s.replay.len() {
-		if p := s.replay.at(i).parked; p != nil && s.conn != nil && p.handOut() && p.Receipts {
-			told = append(told, p)
+		told = append(told, s.takeMail(t, now)...)
+		if !s.mail && s.lost > 0 {
+			t.frame = wire.AppendGap(t.room(), s.enc, &wire.Gap{Missed: s.lost})
+			s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Critical)
+			t.markUrgent(s)
+			t.count.gaps++
+			s.lost = 0
 		}
 	}
 	s.mu.Unlock()
@@ -194,19 +225,56 @@ func (a *agent) deliverMail(t *Turn, s *Session) {
 	}
 }
 
-// mailDone removes a message that its receiver has acknowledged.
-func (h *Hub) mailDone(p *parkedMessage) {
-	h.forget(p)
-	if h.cfg.Journal != nil {
-		h.cfg.Journal.Delete(p.MessageID)
+// takeMail is deliverMail with both locks held. It returns the messages whose
+// senders are to be told that they were delivered.
+func (s *Session) takeMail(t *Turn, now int64) (told []*parkedMessage) {
+	for _, e := range s.hub.mail.Waiting(s.agent.name) {
+		p := e.Value
+		if p.ExpiresMS <= now {
+			continue
+		}
+		if !s.hasRoom() {
+			s.mail = true
+			break
+		}
+		first, ok := p.take(s)
+		if !ok {
+			continue
+		}
+		m := p.letter()
+		s.deliverLetter(t, &m, p)
+		t.delivered++
+		if first && p.Receipts {
+			told = append(told, p)
+		}
 	}
+	return told
 }
 
-func (h *Hub) forget(p *parkedMessage) {
+// replayedMail returns the messages that were kept while the session was away, were
+// replayed by its resume, and whose senders are to be told. s.mu must be held.
+func (s *Session) replayedMail() (told []*parkedMessage) {
+	if !s.replayed {
+		return nil
+	}
+	s.replayed = false
+	for i := range s.replay.len() {
+		if p := s.replay.at(i).parked; p != nil && p.handOut() && p.Receipts {
+			told = append(told, p)
+		}
+	}
+	return told
+}
+
+// mailDone removes a message that its receiver has acknowledged.
+func (h *Hub) mailDone(p *parkedMessage) {
 	p.mu.Lock()
 	p.gone = true
 	p.mu.Unlock()
-	h.mail.Remove(p.MessageID)
+	h.mail.Remove(p.entry.MessageID)
+	if h.cfg.Journal != nil && p.only == nil {
+		h.cfg.Journal.Delete(p.MessageID)
+	}
 }
 
 // expireMail removes what nobody fetched in time and tells the senders.
@@ -225,97 +293,34 @@ func (h *Hub) expireMail(t *Turn) {
 }
 
 // expired ends one parked message. One that a session holds was delivered, or is
-// still told as part of its replay, and is no loss.
+// still told as part of its replay, and is no loss yet.
 func (h *Hub) expired(t *Turn, p *parkedMessage, now int64) {
 	p.mu.Lock()
-	p.gone = true
-	lost := !p.handed
+	p.gone, p.expired = true, true
+	held := len(p.holders) > 0
+	lost := !p.handed && !held
 	p.mu.Unlock()
+	if s := p.only; s != nil { // others had it; this one is told by a gap
+		if !held {
+			s.mu.Lock()
+			s.lost++
+			s.mu.Unlock()
+			t.count.dropped[dropExpired]++
+		}
+		return
+	}
 	if h.cfg.Journal != nil {
 		h.cfg.Journal.Delete(p.MessageID)
 	}
-	if !lost {
-		return
+	if lost {
+		h.lapsed(t, p, now)
 	}
+}
+
+// lapsed tells the sender that a message's ttl ended before anybody got it.
+func (h *Hub) lapsed(t *Turn, p *parkedMessage, now int64) {
 	t.count.dropped[dropExpired]++
 	if p.Receipts {
 		h.tellSender(t, p.From, &wire.Receipt{MessageID: p.MessageID, From: p.To, State: wire.ReceiptExpired, TimeMS: now})
 	}
-}
-
-// Load fills the mailbox from the Journal. It is called once, before the first
-// Accept.
-func (h *Hub) Load() error {
-	if h.cfg.Journal == nil {
-		return nil
-	}
-	now, n := h.started.UnixMilli(), 0
-	err := h.cfg.Journal.Load(func(r *Parked) error {
-		if r.ExpiresMS <= now {
-			h.cfg.Journal.Delete(r.MessageID)
-			return nil
-		}
-		p := &parkedMessage{Parked: *r}
-		p.entry = mailbox.Entry[*parkedMessage]{MessageID: r.MessageID, To: r.To, Class: r.Class, Bytes: len(r.Payload.Data) + len(r.From) + len(r.To), ExpiresMS: r.ExpiresMS, Value: p}
-		if err := h.mail.Add(&p.entry); err != nil {
-			h.log.Warn("a parked message does not fit the mailbox any more; it stays on disk for a start with larger limits", "to", r.To, "error", err)
-			return nil
-		}
-		if r.Receipts {
-			h.await(r.MessageID, r.From, r.To, r.ExpiresMS)
-		}
-		n++
-		return nil
-	})
-	if n > 0 {
-		h.log.Info("parked messages loaded", "count", n)
-	}
-	return err
-}
-
-// inherit decides what becomes of the frames that an ended session left
-// unacknowledged.
-func (h *Hub) inherit(t *Turn, s *Session, left *replay, last bool) {
-	now := t.wallMS()
-	for first := left.first(); left.len() > 0; first++ {
-		e := left.drop()
-		// A client that never acknowledges is taken to have read what its socket took.
-		read := !s.acks && first <= s.wentAt
-		switch {
-		case e.parked != nil && read:
-			h.mailDone(e.parked)
-		case e.parked != nil:
-			e.parked.release(s)
-		case read || !last:
-		case e.expires > now:
-			h.reparkFrame(t, e, s.enc)
-		default:
-			t.count.dropped[dropSessionEnded]++
-		}
-	}
-}
-
-// reparkFrame puts a delivered but never acknowledged message with time left into
-// the mailbox.
-func (h *Hub) reparkFrame(t *Turn, e replayEntry, enc wire.Encoding) {
-	var ev wire.Event
-	if _, err := ev.Read(enc, wire.Body(e.sealed)); err != nil || ev.Kind != wire.KindMessage {
-		t.count.dropped[dropSessionEnded]++
-		return
-	}
-	v := &ev.Message
-	m := letter{from: v.From, class: v.Class, payload: v.Payload, headers: v.Headers, id: v.MessageID, timeMS: v.TimeMS}
-	p := newParked(&m, v.To, e.expires)
-	if h.mail.Add(&p.entry) != nil {
-		t.count.dropped[dropMailboxFull]++
-		return
-	}
-	if h.cfg.Journal != nil {
-		h.cfg.Journal.Put(&p.Parked, func(err error) {
-			if err != nil {
-				h.ready.journal(err)
-			}
-		})
-	}
-	h.offer(t, p)
 }

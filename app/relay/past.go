@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"time"
 
 	"agentnet/app/wire"
 )
@@ -13,8 +14,12 @@ func (s *Session) history(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, forbidden("read", c.Channel))
 		return
 	}
+	if e := s.admitQuery(t, l); e != nil {
+		by.fail(t, *e)
+		return
+	}
 	if s.hub.overload().DefersHistory() {
-		by.fail(t, wire.Error{Code: wire.Overloaded, Message: "the relay is busy; history is deferred", RetryAfterMS: 2000})
+		by.fail(t, wire.Error{Code: wire.Overloaded, Message: "the relay is busy; history is deferred", RetryAfterMS: retryMS(t.spread(2 * time.Second))})
 		return
 	}
 	ch := s.hub.lockChannel(c.Channel)
@@ -47,7 +52,7 @@ func (c *channel) past(t *Turn, by *caller, since *wire.Since, limit int) {
 	}
 	by = by.keep()
 	epoch := c.epoch
-	if !c.hub.later(brokerTime, func(ctx context.Context, t *Turn) { c.fetchPast(ctx, t, by, epoch, from, limit) }) {
+	if !c.hub.later(brokerTime, func(ctx context.Context) func(t *Turn) { return c.fetchPast(ctx, by, epoch, from, limit) }) {
 		by.fail(t, wire.Error{Code: wire.Overloaded, Message: "too much history is being read", RetryAfterMS: 1000})
 	}
 }
@@ -66,20 +71,22 @@ func (c *channel) pastFrom(since *wire.Since, limit int) (from uint64, gone bool
 }
 
 // fetchPast answers from stored history and, where that ends, from the window.
-func (c *channel) fetchPast(ctx context.Context, t *Turn, by *caller, epoch string, from uint64, limit int) {
+func (c *channel) fetchPast(ctx context.Context, by *caller, epoch string, from uint64, limit int) func(t *Turn) {
 	page, ok, err := c.hub.cfg.Broker.Read(ctx, c.name, epoch, from, limit)
-	if err != nil {
-		by.fail(t, wire.Error{Code: wire.Unavailable, Message: "stored history cannot be read now", RetryAfterMS: 2000})
-		return
+	return func(t *Turn) {
+		if err != nil {
+			by.fail(t, wire.Error{Code: wire.Unavailable, Message: "stored history cannot be read now", RetryAfterMS: retryMS(t.spread(2 * time.Second))})
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !ok || len(page) == 0 {
+			page = c.after(max(from, c.window.First()-1), limit)
+		} else if last := page[len(page)-1].Offset; len(page) < limit && last+1 >= c.window.First() {
+			page = append(page, c.after(last, limit-len(page))...)
+		}
+		c.tellPast(t, by, page)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !ok || len(page) == 0 {
-		page = c.after(max(from, c.window.First()-1), limit)
-	} else if last := page[len(page)-1].Offset; len(page) < limit && last+1 >= c.window.First() {
-		page = append(page, c.after(last, limit-len(page))...)
-	}
-	c.tellPast(t, by, page)
 }
 
 // tellPast answers with pubs, as many as fit one frame. c.mu must be held.
@@ -88,7 +95,7 @@ func (c *channel) tellPast(t *Turn, by *caller, pubs []Publication) {
 	size := 0
 	for i := range pubs {
 		p := &pubs[i]
-		if size += p.size(); size > c.hub.cfg.Limits.MessageBytes/2 && i > 0 {
+		if size += p.size(); size > c.hub.answerBytes() && i > 0 {
 			break
 		}
 		ok.Messages = append(ok.Messages, wire.Message{Channel: c.name, Offset: p.Offset, From: p.From, Payload: p.Payload, MessageID: p.MessageID,
@@ -96,3 +103,8 @@ func (c *channel) tellPast(t *Turn, by *caller, pubs []Publication) {
 	}
 	by.ok(t, &ok)
 }
+
+// answerBytes bounds the lists in one answer, as counted before they are encoded:
+// half of what one message may have and half of what a queue may hold, as
+// encoding makes them longer.
+func (h *Hub) answerBytes() int { return min(h.cfg.Limits.MessageBytes, h.cfg.Queue.Bytes) / 2 }

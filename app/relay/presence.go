@@ -24,12 +24,15 @@ func (s *Session) presence(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, forbidden("see", c.Channel))
 		return
 	}
-	if s.hub.overload().DropsPresence() {
-		by.fail(t, wire.Error{Code: wire.Overloaded, Message: "the relay is busy; presence is deferred", RetryAfterMS: 2000})
+	if e := s.admitQuery(t, l); e != nil {
+		by.fail(t, *e)
 		return
 	}
-	members := []wire.Member{}
-	for _, name := range s.hub.members(c.Channel) {
+	members, most := []wire.Member{}, s.hub.answerBytes()/(infoOverhead+wire.NameBytes)
+	for i, name := range s.hub.members(c.Channel) {
+		if i > most {
+			break
+		}
 		members = append(members, s.hub.member(name))
 	}
 	by.ok(t, &wire.OK{For: wire.KindPresence, Members: members})
@@ -89,6 +92,7 @@ func (c *channel) event(t *Turn, what, agent string, state wire.AgentState) {
 	if what == "leave" {
 		ev.State = ""
 	}
+	var sealed [wire.Encodings][]byte
 	for _, sub := range c.subs {
 		if sub == nil || !sub.presence {
 			continue
@@ -96,12 +100,15 @@ func (c *channel) event(t *Turn, what, agent string, state wire.AgentState) {
 		s := sub.s
 		s.mu.Lock()
 		switch {
-		case s.conn == nil || s.endWait:
+		case sub.paused || !s.live():
 		case s.queue.Len() > c.hub.cfg.Queue.Items/4:
 			t.count.dropped[dropPresence]++
 		default:
-			t.frame = wire.AppendPresence(t.room(), s.enc, &ev)
-			s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Low)
+			if sealed[s.enc] == nil {
+				buf := wire.AppendPresence(make([]byte, wire.HeaderRoom, 256), s.enc, &ev)
+				sealed[s.enc] = wire.Seal(s.enc, buf)
+			}
+			s.push(t, sealed[s.enc], wire.Low)
 			t.markUrgent(s)
 		}
 		s.mu.Unlock()

@@ -16,9 +16,10 @@ const monitorEvery = 100 * time.Millisecond
 
 // load collects the signals of overload.
 type load struct {
-	queueBytes atomic.Int64
-	busy       atomic.Int64 // ns spent in turns since the last look
-	longest    atomic.Int64 // the longest turn since the last look
+	queueBytes  atomic.Int64
+	queueFrames atomic.Int64
+	busy        atomic.Int64 // ns spent in turns since the last look
+	longest     atomic.Int64 // the longest turn since the last look
 }
 
 // turn notes one turn of d ns: what became ready meanwhile waited that long.
@@ -127,28 +128,44 @@ func (h *Hub) shed(t *Turn, kind wire.Kind, class wire.Class) *wire.Error {
 	if (lvl.DropsLow() && class == wire.Low) || (publish && lvl.DropsNormalPublish() && class >= wire.Normal) ||
 		(publish && lvl.ThrottlesPublish() && class >= wire.Normal && t.unlucky(lvl.PublishFactor())) {
 		t.count.dropped[dropShed]++
-		return &wire.Error{Code: wire.Overloaded, Message: "the relay is overloaded (" + lvl.String() + "); " + wire.Class(class).String() + " messages wait", RetryAfterMS: lvl.RetryAfter().Milliseconds()}
+		return &wire.Error{Code: wire.Overloaded, Message: "the relay is overloaded (" + lvl.String() + "); " + class.String() + " messages wait", RetryAfterMS: t.spread(lvl.RetryAfter()).Milliseconds()}
 	}
 	return nil
 }
 
 // unlucky draws whether a publication is refused when only the share keep of them
 // is let through.
-func (t *Turn) unlucky(keep float64) bool { return float64(t.rng.Uint64()>>11)/(1<<53) >= keep }
+func (t *Turn) unlucky(keep float64) bool { return t.chance() >= keep }
+
+// chance is a random number from 0 to below 1.
+func (t *Turn) chance() float64 { return float64(t.rng.Uint64()>>11) / (1 << 53) }
+
+// spread makes a wait up to half as long again, so that those who were refused
+// together do not come back together.
+func (t *Turn) spread(wait time.Duration) time.Duration {
+	return wait + time.Duration(t.chance()*float64(wait)/2)
+}
 
 // readiness remembers the last failures of what the hub depends on.
 type readiness struct {
 	mu         sync.Mutex
 	journalErr error
 	brokerErr  error
+	hurt       atomic.Bool // one of them is set
 }
 
 func (r *readiness) journal(err error) { r.set(&r.journalErr, err) }
 func (r *readiness) broker(err error)  { r.set(&r.brokerErr, err) }
 
+// set notes how a call ended. It is told of every success too, and costs nothing
+// then unless something had failed.
 func (r *readiness) set(p *error, err error) {
+	if err == nil && !r.hurt.Load() {
+		return
+	}
 	r.mu.Lock()
 	*p = err
+	r.hurt.Store(r.journalErr != nil || r.brokerErr != nil)
 	r.mu.Unlock()
 }
 

@@ -27,7 +27,7 @@ type receiptWait struct {
 }
 
 // expectReceipt notes that m's sender wants receipts.
-func (h *Hub) expectReceipt(t *Turn, m *letter) {
+func (h *Hub) expectReceipt(m *letter) {
 	h.await(strings.Clone(m.id), m.from, string(m.to), m.timeMS+max(m.ttl, receiptTime).Milliseconds())
 }
 
@@ -44,8 +44,21 @@ func (h *Hub) await(id, from, to string, expiresMS int64) {
 	sh.m[id] = &receiptWait{from: from, to: to, expiresMS: expiresMS}
 }
 
+// unawait forgets a message that was refused after all.
+func (h *Hub) unawait(id string) {
+	sh := &h.receipts[h.shardOf(id)]
+	sh.mu.Lock()
+	delete(sh.m, id)
+	sh.mu.Unlock()
+}
+
 // receipt passes on what a receiver says of a message.
 func (s *Session) receipt(t *Turn, l *link, c *wire.Command) {
+	if wait := s.agent.spend(t.clock(), len(c.Note)); wait > 0 {
+		l.strike(t)
+		l.fail(t, c.ID, "", *overRate(wait))
+		return
+	}
 	sh := &s.hub.receipts[s.hub.shardOfBytes(c.MessageID)]
 	sh.mu.Lock()
 	w := sh.m[string(c.MessageID)]
@@ -74,21 +87,18 @@ func (h *Hub) tellSender(t *Turn, to string, r *wire.Receipt) {
 	for _, s := range a.sessions {
 		s.mu.Lock()
 		v := *r
-		if !s.direct(t, wire.Normal, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+		s.keepOwn(t, wire.Normal, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
 			v.Seq = seq
 			return wire.AppendReceipt(dst, enc, &v)
-		}) && !s.ended {
-			s.lost++
-			t.count.dropped[dropReplayFull]++
-		}
+		})
 		s.mu.Unlock()
 	}
 }
 
 // expireReceipts sweeps one part of the directory.
-func (h *Hub) expireReceipts(t *Turn) {
+func (h *Hub) expireReceipts(t *Turn, round int) {
 	now := t.wallMS()
-	sh := &h.receipts[now/1000%shards]
+	sh := &h.receipts[round%shards]
 	sh.mu.Lock()
 	for id, w := range sh.m {
 		if w.expiresMS <= now {

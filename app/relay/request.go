@@ -30,18 +30,23 @@ type pending struct {
 	number uint64 // what the reply names
 	askID  uint64 // what the asker calls it
 	asker  *Session
-	answer func(Answer, bool) // set instead of asker; the bool says that it is the last
+	answer func(Answer) // set instead of asker; must not wait
 	to     string
 	from   string
-	server *Session // who was asked
 	began  int64
 
 	timer timer
+
+	// telling makes the replies one sequence, so that none comes after the last. It
+	// comes before Session.mu.
+	telling sync.Mutex
+	told    bool // the last was told
 
 	// Guarded by the shard's lock: true once a reply without more, a cancel or the
 	// deadline ended it.
 	done    bool
 	replied bool
+	server  *Session // who was asked
 }
 
 // request handles a question to an agent.
@@ -51,7 +56,7 @@ func (s *Session) request(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, badf("request: `id` is missing, so that the reply could not be told from others"))
 		return
 	}
-	if e := s.admitMessage(t, c); e != nil {
+	if e := s.admitMessage(t, l, c); e != nil {
 		by.fail(t, *e)
 		return
 	}
@@ -75,30 +80,34 @@ func (h *Hub) ask(t *Turn, who *Identity, p *pending, c *wire.Command) *wire.Err
 		return &e
 	}
 	a := h.agent(c.To)
-	var server *Session
-	if a != nil {
-		a.mu.Lock()
-		server = a.pick()
-		a.mu.Unlock()
-	}
-	if server == nil {
-		return &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is not connected", c.To)}
-	}
 	timeout := requestTimeout
 	if c.TimeoutMS > 0 {
-		timeout = msDuration(min(c.TimeoutMS, h.cfg.Limits.MaxTimeoutMS))
+		timeout = bounded(c.TimeoutMS, h.cfg.Limits.MaxTimeoutMS)
 	}
-	p.to, p.server, p.began = a.name, server, t.clock()
+	if a == nil || a.pick() == nil {
+		return &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is not connected", c.To)}
+	}
+	p.to, p.began = a.name, t.clock()
 	p.number = h.requestLast.Add(1)
 	p.timer.owner, p.timer.shard = p, uint8(p.number)
 	if e := h.expect(p); e != nil {
 		return e
 	}
 	h.wheels.arm(&p.timer, p.began+int64(timeout))
-	t.count.messages++
-	if server.deliverRequest(t, p, c, timeout) {
-		t.delivered++
-		return nil
+	for range 3 { // the session that was picked may just have ended
+		server := a.pick()
+		if server == nil {
+			break
+		}
+		sh := &h.requests[p.number%shards]
+		sh.mu.Lock()
+		p.server = server
+		sh.mu.Unlock()
+		if server.deliverRequest(t, p, c, timeout) {
+			t.count.messages++
+			t.delivered++
+			return nil
+		}
 	}
 	h.finish(p)
 	return &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is away and keeps too much unread", a.name)}
@@ -176,6 +185,15 @@ func (s *Session) replyTo(t *Turn, l *link, c *wire.Command) {
 		l.fail(t, c.ID, "", wire.Error{Code: wire.Gone, Message: fmt.Sprintf("request %d is gone: answered, cancelled or out of time", c.Request)})
 		return
 	}
+	if c.More {
+		if wait := s.agent.spend(t.clock(), len(c.Payload.Data)); wait > 0 {
+			l.strike(t)
+			l.fail(t, c.ID, "", *overRate(wait))
+			return
+		}
+	} else { // the last reply is never refused, but counts
+		s.agent.charge(t.clock(), len(c.Payload.Data))
+	}
 	if first {
 		h.reply.observe(time.Duration(t.clock()-p.began), 1)
 	}
@@ -189,23 +207,25 @@ func (s *Session) replyTo(t *Turn, l *link, c *wire.Command) {
 
 // tell hands one reply to the asker.
 func (p *pending) tell(t *Turn, v *wire.Reply) {
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	if p.told {
+		t.count.dropped[dropNoAsker]++
+		return
+	}
+	p.told = !v.More
+	t.delivered++
 	if p.answer != nil {
-		a := Answer{From: v.From, More: v.More, Err: v.Err, Payload: wire.Payload{Data: append([]byte(nil), v.Payload.Data...), Binary: v.Payload.Binary}}
-		p.answer(a, !v.More)
+		p.answer(Answer{From: v.From, More: v.More, Err: v.Err, Payload: wire.Payload{Data: append([]byte(nil), v.Payload.Data...), Binary: v.Payload.Binary}})
 		return
 	}
 	s := p.asker
 	s.mu.Lock()
-	ok := s.direct(t, wire.Normal, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+	s.keepOwn(t, wire.Normal, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
 		v.Seq = seq
 		return wire.AppendReply(dst, enc, v)
 	})
-	if !ok && !s.ended {
-		s.lost++
-		t.count.dropped[dropReplayFull]++
-	}
 	s.mu.Unlock()
-	t.delivered++
 }
 
 // cancel ends an own request.
@@ -226,10 +246,16 @@ func (s *Session) cancel(t *Turn, c *wire.Command) {
 
 // callOff tells the agent that was asked that nobody waits any more.
 func (p *pending) callOff(t *Turn) {
+	sh := &p.hub.requests[p.number%shards]
+	sh.mu.Lock()
 	s := p.server
+	sh.mu.Unlock()
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == nil {
+	if !s.live() {
 		return
 	}
 	t.frame = wire.AppendCancel(t.room(), s.enc, p.number)

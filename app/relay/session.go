@@ -29,40 +29,48 @@ type Session struct {
 	hub    *Hub
 	agent  *agent
 	secret secretHash
-	opened int64
+	opened int64 // wall ms
 
 	// mu guards the rest. It comes after link.mu, agent.mu and channel.mu, and
 	// nothing is locked while it is held but the hub's timers.
-	mu      sync.Mutex
-	who     *Identity
-	enc     wire.Encoding
-	link    *link // nil while the socket is gone
-	conn    Conn  // the link's
-	queue   queue.Queue
-	full    bool // the socket has a rest to send: nothing is written before writable
-	due     uint8
-	ended   bool
-	endWait bool // an orderly end is on its way; no resume
-	mail    bool // parked messages wait for room in the queue
-	state   wire.AgentState
-	replay  replay
-	lost    uint64 // direct frames that came while detached and found no room
-	slab    []byte
-	subs    []*subscription
-	asks    []*pending    // own requests that wait for a reply
-	acks    bool          // the client acknowledges
-	wentAt  uint64        // replay.last when the socket was lost
-	bytes   int64         // what Stats.QueueBytes counts for this session
-	beat    time.Duration // heartbeat interval
-	onTime  uint8         // heartbeats in a row that came in time
-	goneAt  int64         // when the socket was lost
-	fullAt  int64         // when the socket stopped taking
-	timer   timer         // resume window while detached, slow deadline while full
+	mu       sync.Mutex
+	who      *Identity
+	enc      wire.Encoding
+	link     *link // nil while the socket is gone
+	conn     Conn  // the link's
+	queue    queue.Queue
+	full     bool // the socket has a rest to send: nothing is written before writable
+	due      uint8
+	ended    bool
+	endWait  bool // an orderly end is on its way; no resume
+	mail     bool // parked messages wait for room in the queue
+	hadMail  bool // a copy may wait in the mailbox for this session alone
+	replayed bool // kept messages were replayed, and their senders are not told yet
+	state    wire.AgentState
+	replay   replay
+	lost     uint64 // direct frames that came while detached and found no room
+	slab     []byte
+	subs     []*subscription
+	late     []*subscription // those with something in the queue
+	asks     []*pending      // own requests that wait for a reply
+	acks     bool            // the client acknowledges
+	wentAt   uint64          // replay.last when the socket was lost
+	bytes    int64           // what Stats.QueueBytes counts for this session
+	frames   int64           // and Stats.QueueFrames
+	beat     time.Duration   // heartbeat interval
+	onTime   uint8           // heartbeats in a row that came in time
+	goneAt   int64           // when the socket was lost
+	fullAt   int64           // when the socket stopped taking
+	timer    timer           // resume window while detached, slow deadline while full
 }
 
 // deliverable says whether messages are handed to the session at once. s.mu must
 // be held.
-func (s *Session) deliverable() bool { return s.conn != nil && !s.mail && !s.endWait && !s.ended }
+func (s *Session) deliverable() bool { return s.live() && !s.mail && !s.ended }
+
+// live says whether the session has a socket that is not being closed. s.mu must
+// be held.
+func (s *Session) live() bool { return s.conn != nil && !s.endWait }
 
 // keep copies b to memory that lives as long as the session's frames. s.mu must
 // be held.
@@ -90,21 +98,35 @@ func (s *Session) recycle() {
 // be held. A session that cannot take it is cut as a slow consumer; what is in
 // the replay is not lost by that.
 func (s *Session) push(t *Turn, sealed []byte, class wire.Class) {
-	if s.conn == nil {
+	if !s.live() {
 		return
 	}
+	s.easeQueue(t, len(sealed))
 	res := s.queue.Push(s.hub.cfg.Queue, queue.Item{Sealed: sealed, Messages: 1, Class: class}, queue.Refuse)
 	if res.Outcome == queue.Full {
+		if s.queue.Empty() && !s.full && s.live() { // larger than a whole queue, but the socket takes it
+			s.out(t, sealed)
+			return
+		}
 		s.cutSlow(t)
 		return
 	}
-	s.account(t)
+	s.accountFull()
+}
+
+// easeQueue writes what waits for the end of the turn when the queue gets long
+// although the socket takes everything. s.mu must be held.
+func (s *Session) easeQueue(t *Turn, room int) {
+	lim := &s.hub.cfg.Queue
+	if !s.full && (s.queue.Len() >= lim.Items/2 || s.queue.Bytes()+room > lim.Bytes/2) {
+		s.drain(t)
+	}
 }
 
 // pushAnswer queues an answer if l still carries the session.
 func (s *Session) pushAnswer(t *Turn, l *link, sealed []byte) {
 	s.mu.Lock()
-	if s.link == l {
+	if s.link == l && s.live() {
 		s.push(t, s.keep(sealed), wire.Critical)
 		if !s.full {
 			t.markLazy(s)
@@ -113,20 +135,34 @@ func (s *Session) pushAnswer(t *Turn, l *link, sealed []byte) {
 	s.mu.Unlock()
 }
 
-// account keeps the node's sum of queued bytes. s.mu must be held.
-func (s *Session) account(t *Turn) {
+// account keeps the node's sums of what is queued. s.mu must be held.
+func (s *Session) account() {
 	if now := int64(s.queue.Bytes()); now != s.bytes {
 		s.hub.load.queueBytes.Add(now - s.bytes)
 		s.bytes = now
+	}
+	if now := int64(s.queue.Len()); now != s.frames {
+		s.hub.load.queueFrames.Add(now - s.frames)
+		s.frames = now
+	}
+}
+
+// accountFull is account while the socket does not take more: else the queue is
+// empty again when the turn ends, and the sums, which all loops share, are left
+// alone. s.mu must be held.
+func (s *Session) accountFull() {
+	if s.full {
+		s.account()
 	}
 }
 
 // cutSlow closes a socket that does not take what it is sent. s.mu must be held.
 func (s *Session) cutSlow(t *Turn) {
-	if s.conn == nil || s.endWait {
+	if !s.live() {
 		return
 	}
 	s.endWait = true // until detach: nothing more is queued for this socket
+	s.link.cut.Store(true)
 	s.hub.totals.closed.add(wire.CloseSlowConsumer)
 	s.conn.Close(wire.CloseSlowConsumer, "too slow: the queue is full; reconnect and resume")
 }
@@ -136,7 +172,7 @@ func (s *Session) flush(t *Turn) {
 	s.mu.Lock()
 	s.due = dueNone
 	s.write(t)
-	more := s.mail && !s.full && s.conn != nil && s.queue.Empty()
+	more := s.mail && !s.full && s.live() && s.queue.Empty()
 	s.mu.Unlock()
 	if more {
 		s.agent.deliverMail(t, s)
@@ -145,12 +181,22 @@ func (s *Session) flush(t *Turn) {
 
 // write is flush with s.mu held.
 func (s *Session) write(t *Turn) {
-	for s.conn != nil && !s.full && !s.endWait && !s.queue.Empty() {
+	s.drain(t)
+	s.recycle()
+}
+
+// drain is write for callers that hold a frame in the slab. s.mu must be held.
+func (s *Session) drain(t *Turn) {
+	for s.live() && !s.full && !s.queue.Empty() {
 		s.writeItems(t, t.items[:s.queue.Next(t.items, joinBytes)])
 	}
-	s.noteFull(t)
-	s.account(t)
-	s.recycle()
+	if s.queue.Empty() && len(s.late) > 0 {
+		for _, sub := range s.late {
+			sub.behind, sub.wrote = false, sub.sent
+		}
+		s.late = nil
+	}
+	s.account()
 }
 
 // noteFull starts the deadline of a socket that just stopped taking. s.mu must be
@@ -193,6 +239,7 @@ func (s *Session) writeItems(t *Turn, items []queue.Item) {
 func (s *Session) out(t *Turn, p []byte) {
 	t.count.bytesOut += uint64(len(p))
 	s.full = s.conn.Write(p)
+	s.noteFull(t)
 }
 
 // gapFrame encodes what a gap marker of the queue stands for.
@@ -221,13 +268,13 @@ func (s *Session) writable(t *Turn, l *link) {
 // and queues it. s.mu must be held. It answers false when the session is detached
 // and has no room left.
 func (s *Session) direct(t *Turn, class wire.Class, entry replayEntry, encode func(dst []byte, enc wire.Encoding, seq uint64) []byte) bool {
-	if s.ended {
+	if s.ended || s.lost > 0 && !s.live() { // behind a loss nothing is kept, so that the gap stands in its place
 		return false
 	}
 	t.frame = encode(t.room(), s.enc, s.replay.last+1)
 	sealed := wire.Seal(s.enc, t.frame)
 	if s.replay.len() >= s.hub.cfg.ReplayFrames || s.replay.bytes+len(sealed) > s.hub.cfg.ReplayBytes {
-		if s.conn == nil {
+		if !s.live() {
 			return false
 		}
 		s.evict(t, len(sealed))
@@ -235,7 +282,7 @@ func (s *Session) direct(t *Turn, class wire.Class, entry replayEntry, encode fu
 	entry.sealed = s.keep(sealed)
 	s.replay.append(entry)
 	s.push(t, entry.sealed, class)
-	if s.conn != nil && !s.full {
+	if s.live() && !s.full {
 		t.markUrgent(s)
 	}
 	return true
@@ -250,6 +297,15 @@ func (s *Session) evict(t *Turn, room int) {
 		if e.parked != nil {
 			s.hub.mailDone(e.parked)
 		}
+	}
+}
+
+// keepOwn gives a frame that carries a seq to the session, or counts it as lost.
+// s.mu must be held.
+func (s *Session) keepOwn(t *Turn, class wire.Class, encode func(dst []byte, enc wire.Encoding, seq uint64) []byte) {
+	if !s.direct(t, class, replayEntry{}, encode) && !s.ended {
+		s.lost++
+		t.count.dropped[dropReplayFull]++
 	}
 }
 
@@ -289,7 +345,7 @@ func (s *Session) expire(t *Turn, _ *timer) {
 	case s.ended:
 	case s.conn == nil && now >= s.goneAt+int64(s.hub.cfg.Resume):
 		s.mu.Unlock()
-		s.end(t)
+		s.end(t, false)
 		return
 	case s.conn != nil && s.full && now >= s.fullAt+int64(s.hub.cfg.SlowAfter):
 		s.cutSlow(t)

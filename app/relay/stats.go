@@ -20,9 +20,9 @@ type Stats struct {
 	Agents        int // agents with at least one session
 	Channels      int
 	Subscriptions int
-	Requests      int // waiting for a reply
-	QueueFrames   int64
-	QueueBytes    int64 // waiting in all sessions' queues
+	Requests      int   // waiting for a reply
+	QueueFrames   int64 // waiting in all sessions' queues
+	QueueBytes    int64 // and their bytes
 	MailboxCount  int64
 	MailboxBytes  int64
 	Level         string // overload level: normal, elevated, degraded, critical
@@ -32,7 +32,7 @@ type Stats struct {
 	Accepted     uint64                    // connections
 	Refused      map[string]uint64         // connections refused before the upgrade, by reason
 	Connects     map[string]uint64         // connect frames by result: opened, resumed, and the error codes
-	Closed       map[wire.CloseCode]uint64 // by the close code that we sent or met
+	Closed       map[wire.CloseCode]uint64 // by the close code that we sent; 0: the peer or the network ended it
 	FramesIn     map[wire.Kind]uint64
 	BytesIn      uint64
 	FramesOut    uint64

@@ -15,21 +15,19 @@ const brokerTime = 10 * time.Second
 // readPage is how many stored publications are fetched at a time.
 const readPage = 256
 
-// subscribe joins a channel.
+// subscribe joins a channel. A session that is in it already may ask again: for
+// what it missed since some offset, or for presence events.
 func (s *Session) subscribe(t *Turn, l *link, c *wire.Command) {
 	by := &caller{link: l, session: s, id: c.ID}
 	if !s.who.Subscribe.MatchBytes(c.Channel) {
 		by.fail(t, forbidden("subscribe to", c.Channel))
 		return
 	}
-	if s.find(c.Channel) != nil {
-		by.fail(t, wire.Error{Code: wire.Conflict, Message: fmt.Sprintf("already subscribed to %q", c.Channel)})
-		return
-	}
 	s.mu.Lock()
-	n := len(s.subs)
+	n, limit := len(s.subs), s.hub.cfg.Limits.Subscriptions
 	s.mu.Unlock()
-	if n >= s.hub.cfg.Limits.Subscriptions {
+	old := s.find(c.Channel)
+	if old == nil && n >= limit {
 		by.fail(t, wire.Error{Code: wire.RateLimited, Message: fmt.Sprintf("this session is subscribed to %d channels, which is the limit", n)})
 		return
 	}
@@ -38,18 +36,49 @@ func (s *Session) subscribe(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, errChannels)
 		return
 	}
-	sub := &subscription{ch: ch, s: s, index: -1, presence: c.Presence}
-	s.mu.Lock()
-	s.subs = append(s.subs, sub)
-	s.mu.Unlock()
+	sub := &subscription{ch: ch, s: s, index: -1, presence: c.Presence, paused: true}
 	var since *wire.Since
 	if c.HasSince {
-		since = &wire.Since{Epoch: cloneString(c.Since.Epoch), Offset: c.Since.Offset}
+		since = &wire.Since{Epoch: c.Since.Epoch, Offset: c.Since.Offset}
 	}
-	if !ch.whenOpen(t, func(t *Turn) { ch.admit(t, sub, by, since) }) {
-		s.forgetSub(sub)
+	s.mu.Lock()
+	if i := slices.Index(s.subs, old); old != nil && i >= 0 {
+		s.subs[i] = sub
+		old.dead = true // nothing comes through it after its position was read
+		sub.epoch, sub.sent, sub.wrote = old.epoch, old.position(), old.position()
+		if since == nil && old.epoch != "" { // nothing of what is on its way to it is left out
+			sub.resumes, since = true, &wire.Since{Epoch: sub.epoch, Offset: sub.sent}
+		}
+	} else {
+		s.subs = append(s.subs, sub)
+	}
+	s.mu.Unlock()
+	if !ch.whenOpen(t, func(t *Turn) { ch.admit(t, l, sub, old, by, since) }) {
 		by.fail(t, errOpening)
+		s.forgetSub(sub)
+		ch.leave(t, sub, true)
+		if old != nil {
+			ch.leave(t, old, true)
+		}
 	}
+}
+
+// position is the last offset that the socket was surely given. Session.mu must be
+// held.
+func (sub *subscription) position() uint64 {
+	if sub.behind {
+		return sub.wrote
+	}
+	return sub.sent
+}
+
+// lose ends a subscription that the client did not end, and tells it.
+func (sub *subscription) lose(t *Turn) {
+	sub.s.forgetSub(sub)
+	sub.ch.leave(t, sub, true)
+	sub.s.mu.Lock()
+	sub.ch.pushGap(t, sub.s, unknownLoss)
+	sub.s.mu.Unlock()
 }
 
 // find returns the session's subscription to a channel.
@@ -77,29 +106,56 @@ func (s *Session) forgetSub(sub *subscription) {
 }
 
 // admit answers subscribe (by is nil on resume) and puts the subscriber in its
-// place. c.mu must be held.
-func (c *channel) admit(t *Turn, sub *subscription, by *caller, since *wire.Since) {
-	if by != nil {
-		by = by.keep()
+// place, instead of old if that is not nil. c.mu must be held.
+func (c *channel) admit(t *Turn, l *link, sub, old *subscription, by *caller, since *wire.Since) {
+	e := entrance{link: l, sub: sub, by: by}
+	if old != nil && old.index >= 0 && old.ch == c {
+		e.known = true
+		c.drop(old)
 	}
-	if since == nil || since.Offset == c.window.Last() && since.Epoch == c.epoch {
-		c.enter(t, sub, by, since != nil, nil, 0)
+	if old != nil {
+		c.bury(old)
+	}
+	last := c.window.Last()
+	switch {
+	case since == nil:
+		c.enter(t, &e, nil, 0)
+		return
+	case since.Epoch != c.epoch || since.Offset > last:
+		c.enter(t, &e, nil, unknownLoss)
 		return
 	}
-	if since.Epoch != c.epoch || since.Offset > c.window.Last() {
-		c.enter(t, sub, by, false, nil, unknownLoss)
-		return
-	}
+	e.from = since.Offset
 	if _, ok := c.window.Since(since.Offset); ok {
-		c.enter(t, sub, by, true, c.after(since.Offset, 0), 0)
+		e.recovered = true
+		c.enter(t, &e, c.after(since.Offset, 0), 0)
 		return
 	}
 	if c.rule.Keep.Count > 0 && c.hub.cfg.Broker != nil && !c.holed {
-		if c.hub.later(brokerTime, func(ctx context.Context, t *Turn) { c.recover(ctx, t, sub, by, since) }) {
+		if c.hub.later(brokerTime, func(ctx context.Context) func(t *Turn) { return c.recover(ctx, &e, *since) }) {
 			return
 		}
 	}
-	c.enterLate(t, sub, by, since.Offset)
+	c.enterLate(t, &e, since.Offset)
+}
+
+// bury makes sure that nothing of a replaced subscription is sent any more. c.mu
+// must be held.
+func (c *channel) bury(old *subscription) {
+	c.forgive(old)
+	old.s.mu.Lock()
+	old.dead = true
+	old.s.mu.Unlock()
+}
+
+// An entrance is a subscription on its way to its place.
+type entrance struct {
+	link      *link // for this connection of the session only
+	sub       *subscription
+	by        *caller // nil on resume
+	known     bool    // it was there before: no `join`
+	recovered bool
+	from      uint64 // where the client stands in this epoch
 }
 
 // unknownLoss says that a gap's size is not known.
@@ -107,30 +163,38 @@ const unknownLoss = ^uint64(0)
 
 // enterLate admits a subscriber that missed more than the window holds. c.mu must
 // be held.
-func (c *channel) enterLate(t *Turn, sub *subscription, by *caller, after uint64) {
-	c.enter(t, sub, by, false, c.after(c.window.First()-1, 0), c.window.First()-1-after)
+func (c *channel) enterLate(t *Turn, e *entrance, after uint64) {
+	e.recovered = false
+	c.enter(t, e, c.after(c.window.First()-1, 0), c.window.First()-1-after)
 }
 
 // recover fetches stored publications until they meet the window, then admits.
-func (c *channel) recover(ctx context.Context, t *Turn, sub *subscription, by *caller, since *wire.Since) {
+func (c *channel) recover(ctx context.Context, e *entrance, since wire.Since) func(t *Turn) {
 	at, missed := since.Offset, []Publication(nil)
 	for {
 		c.mu.Lock()
-		if _, ok := c.window.Since(at); ok {
-			c.enter(t, sub, by, true, append(missed, c.after(at, 0)...), 0)
-			c.mu.Unlock()
-			return
-		}
+		_, met := c.window.Since(at)
 		c.mu.Unlock()
+		if met {
+			break
+		}
 		page, ok, err := c.hub.cfg.Broker.Read(ctx, c.name, since.Epoch, at, readPage)
-		if err != nil || !ok || len(page) == 0 || len(missed) > 64*readPage {
-			c.mu.Lock()
-			c.enterLate(t, sub, by, since.Offset)
-			c.mu.Unlock()
-			return
+		if err != nil || !ok || len(page) == 0 || page[0].Offset != at+1 || len(missed) > 64*readPage {
+			missed = nil
+			break
 		}
 		missed = append(missed, page...)
 		at = page[len(page)-1].Offset
+	}
+	return func(t *Turn) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if _, met := c.window.Since(at); met { // still, or it became too long to catch up with
+			e.recovered = true
+			c.enter(t, e, append(missed, c.after(at, 0)...), 0)
+			return
+		}
+		c.enterLate(t, e, since.Offset)
 	}
 }
 
@@ -146,95 +210,76 @@ func (c *channel) after(offset uint64, limit int) (out []Publication) {
 	return out
 }
 
-// enter makes sub a subscriber as of now and hands it what it missed. c.mu must
-// be held.
-func (c *channel) enter(t *Turn, sub *subscription, by *caller, recovered bool, missed []Publication, gap uint64) {
-	s := sub.s
-	first := c.watchers > 0 && !c.has(s.agent)
+// enter makes a session a subscriber as of now and hands it what it missed. It
+// does nothing when the session has left the channel or its connection meanwhile:
+// a resume brings it back. c.mu must be held.
+func (c *channel) enter(t *Turn, e *entrance, missed []Publication, gap uint64) {
+	sub, s := e.sub, e.sub.s
+	joins := c.watchers > 0 && e.by != nil && !e.known && !c.has(s.agent)
+	last := c.window.Last()
 	s.mu.Lock()
-	if sub.dead || s.ended || s.conn == nil {
+	if sub.dead || s.ended || s.link != e.link || sub.index >= 0 {
 		s.mu.Unlock()
+		if e.by != nil {
+			e.by.fail(t, wire.Error{Code: wire.Conflict, Message: fmt.Sprintf("the session left %q, or asked for it again, before it was in", c.name)})
+		}
 		return
 	}
-	sub.sent, sub.epoch = c.window.Last(), c.epoch
+	sub.sent, sub.wrote, sub.epoch, sub.paused = last, last, c.epoch, false
 	s.mu.Unlock()
+	c.forgive(sub)
 	sub.index = len(c.subs)
 	c.subs = append(c.subs, sub)
 	c.hub.subscriptionN.Add(1)
 	if sub.presence {
 		c.watchers++
 	}
-	if by != nil {
-		by.ok(t, &wire.OK{For: wire.KindSubscribe, Epoch: c.epoch, Offset: c.window.Last(), Recovered: recovered})
+	if e.by != nil {
+		ok := wire.OK{For: wire.KindSubscribe, Epoch: c.epoch, Offset: last, Recovered: e.recovered}
+		if sub.resumes && gap != unknownLoss { // asked again, without a place: what follows is what it would have got anyway
+			ok.Offset, ok.Recovered = e.from, false
+		}
+		e.by.ok(t, &ok)
 	}
-	if gap > 0 {
-		c.tellGap(t, s, gap)
-	}
-	if len(missed) > 0 {
+	if gap > 0 || len(missed) > 0 {
 		s.mu.Lock()
-		sub.deliverSome(t, missed)
-		sub.sent = c.window.Last()
+		sub.wrote, sub.sent = e.from, e.from
+		if gap > 0 { // lost with its socket, it has to be told again
+			sub.fallBehind()
+			c.pushGap(t, s, gap)
+		}
+		if len(missed) > 0 {
+			sub.deliverSome(t, missed)
+		} else {
+			sub.sent = last
+		}
 		s.mu.Unlock()
 	}
-	if first {
-		c.event(t, "join", s.agent.name, wire.Available)
+	if joins {
+		c.event(t, "join", s.agent.name, s.agent.standing().state)
 	}
 }
 
-// tellGap names a loss in this channel.
-func (c *channel) tellGap(t *Turn, s *Session, missed uint64) {
+// forgive stops waiting for a session to come back. c.mu must be held.
+func (c *channel) forgive(sub *subscription) {
+	if sub.awaited {
+		sub.awaited = false
+		c.awaited--
+	}
+}
+
+// pushGap names a loss in this channel. s.mu must be held.
+func (c *channel) pushGap(t *Turn, s *Session, missed uint64) {
+	if !s.live() {
+		return
+	}
 	if missed == unknownLoss {
 		missed = 0
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conn == nil {
-		return
 	}
 	t.count.gaps++
 	t.frame = wire.AppendGap(t.room(), s.enc, &wire.Gap{Channel: c.name, Missed: missed})
 	s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Critical)
 	t.markUrgent(s)
-}
-
-// rejoin puts a resumed session's subscription back, from where the client says
-// it is, else from what was last handed to its socket.
-func (sub *subscription) rejoin(t *Turn, l *link, want *wire.Resume) {
-	s := sub.s
-	s.mu.Lock()
-	since := &wire.Since{Epoch: sub.epoch, Offset: sub.sent}
-	s.mu.Unlock()
-	for _, p := range want.Channels {
-		if p.Channel == sub.ch.name {
-			since = &wire.Since{Epoch: p.Epoch, Offset: p.Offset}
-		}
-	}
-	c := s.hub.lockChannel([]byte(sub.ch.name))
-	if c == nil {
-		s.forgetSub(sub)
-		return
-	}
-	if c != sub.ch { // it was removed meanwhile and made anew
-		sub = s.replaceSub(sub, c)
-	}
-	c.whenOpen(t, func(t *Turn) {
-		if sub.index >= 0 {
-			c.drop(sub) // the old socket's place: detach has not come yet
-		}
-		c.admit(t, sub, nil, since)
-	})
-}
-
-// replaceSub puts a subscription to c in the place of old.
-func (s *Session) replaceSub(old *subscription, c *channel) *subscription {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sub := &subscription{ch: c, s: s, index: -1, presence: old.presence, sent: old.sent, epoch: old.epoch}
-	if i := slices.Index(s.subs, old); i >= 0 {
-		s.subs[i] = sub
-	}
-	old.dead = true
-	return sub
 }
 
 // unsubscribe leaves a channel.
@@ -254,25 +299,25 @@ func (s *Session) unsubscribe(t *Turn, l *link, c *wire.Command) {
 func (c *channel) leave(t *Turn, sub *subscription, forGood bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if forGood {
-		sub.s.mu.Lock()
-		sub.dead = true
-		sub.s.mu.Unlock()
-	} else if sub.s.attached() {
-		return // it was resumed before the old socket's end was noticed
+	s := sub.s
+	s.mu.Lock()
+	sub.dead = sub.dead || forGood
+	back := s.conn != nil // it was resumed before the old socket's end was noticed
+	gone := sub.dead || s.ended
+	s.mu.Unlock()
+	if !forGood && back {
+		return
 	}
 	if sub.index >= 0 {
 		c.drop(sub)
 	}
-	if forGood && c.watchers > 0 && !c.has(sub.s.agent) {
-		c.event(t, "leave", sub.s.agent.name, wire.Offline)
+	if c.forgive(sub); !gone {
+		sub.awaited = true
+		c.awaited++
 	}
-}
-
-func (s *Session) attached() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conn != nil
+	if forGood && c.watchers > 0 && !c.has(s.agent) {
+		c.event(t, "leave", s.agent.name, wire.Offline)
+	}
 }
 
 // drop removes sub from the list. c.mu must be held.
@@ -323,36 +368,4 @@ func (c *channel) fillHoles() {
 	}
 	clear(c.subs[len(kept):])
 	c.subs = kept
-}
-
-// expireChannels removes channels that nobody uses, a part a second, and works
-// out the rates.
-func (h *Hub) expireChannels(t *Turn) {
-	const parts = 8 // each channel is looked at every 8 s
-	turn := int(t.clock()/int64(time.Second)) % parts
-	for i := turn; i < shards; i += parts {
-		sh := &h.channels[i]
-		sh.mu.Lock()
-		for name, c := range sh.m {
-			c.mu.Lock()
-			c.rate = float64(c.count) / parts
-			c.count = 0
-			c.window.Expire(t.wallMS())
-			if len(c.subs) == 0 && c.window.Len() == 0 && !c.opening && !c.passing && len(c.waiting) == 0 && len(c.unsaved) == 0 &&
-				t.wallMS()-c.lastMS > c.rule.Recent.Age.Milliseconds() && c.idle() {
-				c.dead = true
-				delete(sh.m, name)
-				h.channelN.Add(-1)
-			}
-			c.mu.Unlock()
-		}
-		sh.mu.Unlock()
-	}
-}
-
-// idle counts the looks at which nobody used the channel, so that one that was
-// just made is not removed before its first subscriber. c.mu must be held.
-func (c *channel) idle() bool {
-	c.quiet++
-	return c.quiet > 2
 }

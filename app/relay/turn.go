@@ -18,7 +18,8 @@ const (
 	lazyTurns = 64
 	lazyFor   = time.Millisecond
 	// passesPerFlush bounds the rounds through channels whose publications arrive
-	// while they are being delivered; what is left is done in the next turn.
+	// while they are being delivered; what is left is done in the next turn, or by a
+	// goroutine when the loop wants to wait.
 	passesPerFlush = 4
 	// joinBytes is the size at which several waiting frames stop being joined to
 	// one WebSocket message.
@@ -50,12 +51,13 @@ type Turn struct {
 
 	id    [26]byte // the newest message id
 	cmd   wire.Command
+	by    caller // who sent it, and the message that it holds
+	mail  letter
 	frame []byte          // one frame being encoded, after wire.HeaderRoom
 	join  []byte          // one joined WebSocket message
 	items []queue.Item    // leaving one queue
 	parts [][]byte        // their sealed frames
 	subs  []*subscription // one chunk of a channel's pass
-	batch []Publication   // one pass
 }
 
 // NewTurn makes a Turn for one goroutine.
@@ -138,9 +140,12 @@ func (t *Turn) flushLazy() {
 // that they share a system call with what comes next for the same socket.
 func (t *Turn) Flush(idle bool) {
 	t.flushUrgent()
-	for pass := 0; len(t.channels) > 0 && (pass < passesPerFlush || idle); pass++ {
+	for pass := 0; len(t.channels) > 0 && pass < passesPerFlush; pass++ {
 		t.passChannels()
 		t.flushUrgent()
+	}
+	if idle && len(t.channels) > 0 {
+		t.handOver()
 	}
 	if len(t.lazy) > 0 {
 		t.lazyAge++
@@ -152,6 +157,25 @@ func (t *Turn) Flush(idle bool) {
 		}
 	}
 	t.end()
+}
+
+// handOver leaves channels that others go on publishing to to a goroutine, which
+// ends when nothing is left: this loop's sockets must not wait for it.
+func (t *Turn) handOver() {
+	rest := append([]*channel(nil), t.channels...)
+	clear(t.channels)
+	t.channels = t.channels[:0]
+	h := t.hub
+	go func() {
+		t := h.borrow()
+		t.channels = append(t.channels, rest...)
+		for len(t.channels) > 0 {
+			t.passChannels()
+			t.Flush(false)
+			t.clock()
+		}
+		h.giveBack(t)
+	}()
 }
 
 // passChannels delivers what the channels of this turn collected.
@@ -184,13 +208,7 @@ func (t *Turn) end() {
 		t.hub.wakeHistorian()
 	}
 	t.now, t.begun = 0, 0
-}
-
-// seal makes a WebSocket message of the frame that encode appends. The result is
-// valid until the next call.
-func (t *Turn) seal(enc wire.Encoding, encode func(dst []byte) []byte) []byte {
-	t.frame = encode(t.room())
-	return wire.Seal(enc, t.frame)
+	t.by, t.mail = caller{}, letter{} // they hold on to connections
 }
 
 // room is the scratch space for one frame, with the room for its header.

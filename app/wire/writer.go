@@ -238,14 +238,14 @@ func (w *writer) payload(p *Payload) {
 		}
 		w.b = appendVarint(w.b, uint64(len(p.Data)))
 		w.b = append(w.b, p.Data...)
-	case p.Data != nil:
+	case len(p.Data) > 0:
 		w.json(fData, p.Data)
 	}
 }
 
 // json writes a value that is JSON text already.
 func (w *writer) json(f field, v []byte) {
-	if v == nil {
+	if len(v) == 0 { // no JSON value is empty
 		return
 	}
 	w.key(f, wireBytes)

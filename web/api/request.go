@@ -124,8 +124,7 @@ func (q *question) document(c *fiber.Ctx) error {
 	replies := 0
 	err := q.ask(func(answer relay.Answer) error {
 		if answer.Err != nil {
-			e := *answer.Err
-			return &refusal{from: strings.Clone(answer.From), err: &e}
+			return refused(answer)
 		}
 		if replies++; len(earlier)+len(answer.Payload.Data) > collectedBytes || replies > collectedReplies {
 			return &wire.Error{Code: wire.TooLarge, Message: "the reply is too long for one document: ask with Accept: " + mimeLines}
@@ -151,6 +150,16 @@ func (q *question) document(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	return c.Send(append(last, '}'))
+}
+
+// refused is the error that an answer carries. That nobody answered in time is the
+// relay's own word, 504 and not 502.
+func refused(answer relay.Answer) error {
+	e := *answer.Err
+	if e.Code == wire.Timeout {
+		return &e
+	}
+	return &refusal{from: strings.Clone(answer.From), err: &e}
 }
 
 // appendAnswer appends an answer as a JSON object without its closing brace. Data
@@ -229,8 +238,7 @@ func (q *question) stream(c *fiber.Ctx, media string) error {
 // push hands one answer to the writer of the stream.
 func push(ctx context.Context, lines chan<- []byte, answer relay.Answer) error {
 	if answer.Err != nil {
-		e := *answer.Err
-		return &refusal{from: strings.Clone(answer.From), err: &e}
+		return refused(answer)
 	}
 	line := append(appendAnswer(nil, answer), '}')
 	select {
