@@ -120,7 +120,11 @@ func (c *Config) hub() relay.Config {
 }
 
 func (o *Overload) ladder() overload.Config {
+	// How busy the loops are is no signal: what counts is how long messages wait, and
+	// a busy machine of others would turn things off for nothing.
+	never := overload.Shares{Elevated: overload.Never, Degraded: overload.Never, Critical: overload.Never}
 	return overload.Config{
+		Busy:   never,
 		Lag:    overload.Lags{Elevated: time.Duration(o.LagElevated), Degraded: time.Duration(o.LagDegraded), Critical: time.Duration(o.LagCritical)},
 		Queue:  overload.Shares{Elevated: o.QueueElevated, Degraded: o.QueueDegraded, Critical: o.QueueCritical},
 		Memory: overload.Shares{Elevated: o.MemoryElevated, Degraded: o.MemoryDegraded, Critical: o.MemoryCritical},

@@ -3,6 +3,7 @@ package relay
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/relay/limit"
@@ -18,6 +19,7 @@ type agent struct {
 	hub  *Hub
 	name string
 
+	online   atomic.Int32 // sessions that have a socket
 	messages limit.Bucket
 	traffic  limit.Bucket
 	queries  limit.Bucket
@@ -208,4 +210,15 @@ func (s *Session) agents(t *Turn, l *link, c *wire.Command) {
 		return
 	}
 	l.ok(t, &wire.OK{ID: c.ID, For: wire.KindAgents, Agents: list, Next: next})
+}
+
+// connected counts the sessions that have a socket, and the agents that have such
+// a session: by is 1 when one got a socket, -1 when one lost it.
+func (a *agent) connected(by int32) {
+	n := a.online.Add(by)
+	if by > 0 && n == 1 {
+		a.hub.onlineN.Add(1)
+	} else if by < 0 && n == 0 {
+		a.hub.onlineN.Add(-1)
+	}
 }

@@ -127,9 +127,10 @@ func (l *link) begin(t *Turn, id uint64, who *Identity, name string) bool {
 		s.mu.Lock()
 	}
 	l.session = s
+	s.agent.connected(1)
 	t.join = s.greet(t, t.join[:0], id, secret, false, 0)
 	s.out(t, t.join)
-	s.mail = true // until deliverMail has looked: parked messages come before new ones
+	s.mail = h.mail.Len(name) > 0 // parked messages come before new ones
 	s.mu.Unlock()
 	sh := h.sessionShard(s.secret)
 	sh.mu.Lock()
@@ -189,6 +190,7 @@ func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.
 	if s.goneAt != 0 {
 		s.goneAt = 0
 		s.hub.resumableN.Add(-1)
+		s.agent.connected(1)
 	}
 	s.rebeat()
 	missed := uint64(0)

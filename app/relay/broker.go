@@ -21,6 +21,9 @@ type Broker interface {
 	// Read returns up to limit publications after offset, in order. ok is false
 	// when the epoch is another or the first wanted one is gone already.
 	Read(ctx context.Context, channel, epoch string, after uint64, limit int) (pubs []Publication, ok bool, err error)
+	// Forget drops what is stored of a channel, because publications of it were
+	// lost on the way: the next Open begins a new epoch.
+	Forget(ctx context.Context, channel string) error
 	// Announce tells which agents came to and left node since the last call. What a
 	// node announced is forgotten ttl after its last call (which may be empty).
 	Announce(ctx context.Context, node string, came, left []string, ttl time.Duration) error

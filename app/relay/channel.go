@@ -203,8 +203,12 @@ func newPublication(t *Turn, from string, c *wire.Command) Publication {
 	id := t.newID()
 	buf := make([]byte, 0, len(id)+len(c.Payload.Data))
 	buf = append(append(buf, id...), c.Payload.Data...)
+	data := buf[len(id):]
+	if c.Payload.Data == nil { // no payload is not an empty one
+		data = nil
+	}
 	return Publication{MessageID: ownString(buf[:len(id):len(id)]), From: from, TimeMS: t.wallMS(), Class: c.Class,
-		Headers: slices.Clone(c.Headers), Payload: wire.Payload{Data: buf[len(id):], Binary: c.Payload.Binary}}
+		Headers: slices.Clone(c.Headers), Payload: wire.Payload{Data: data, Binary: c.Payload.Binary}}
 }
 
 func (p *Publication) size() int {

@@ -66,6 +66,14 @@ func (b *chronicle) Read(_ context.Context, channel, epoch string, after uint64,
 	return out, b.at[channel].Epoch == epoch, nil
 }
 
+func (b *chronicle) Forget(_ context.Context, channel string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.pubs, channel)
+	delete(b.at, channel)
+	return nil
+}
+
 func (b *chronicle) Announce(_ context.Context, _ string, came, left []string, _ time.Duration) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

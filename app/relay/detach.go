@@ -46,6 +46,7 @@ func (s *Session) detach(t *Turn, l *link) {
 	s.unplug(t)
 	s.goneAt = now
 	s.hub.resumableN.Add(1)
+	s.agent.connected(-1)
 	s.hub.wheels.arm(&s.timer, now+int64(s.hub.cfg.Resume))
 	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
@@ -77,6 +78,7 @@ func (s *Session) end(t *Turn, evenLive bool) (had *link, ended bool) {
 		s.hub.resumableN.Add(-1)
 	} else {
 		s.wentAt = s.taken()
+		s.agent.connected(-1)
 	}
 	s.unplug(t)
 	left := s.replay

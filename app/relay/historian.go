@@ -186,7 +186,10 @@ func (h *Hub) saveChannel(ctx context.Context, c *channel) bool {
 	c.unsaved = nil
 	epoch, holed := c.epoch, c.holed
 	c.mu.Unlock()
-	for len(pubs) > 0 && !holed {
+	if holed {
+		return h.forgetHistory(ctx, c)
+	}
+	for len(pubs) > 0 {
 		n := min(len(pubs), saveBatch)
 		call, cancel := context.WithTimeout(ctx, brokerTime/4)
 		err := h.cfg.Broker.Append(call, c.name, epoch, c.rule.Keep, pubs[:n])
@@ -196,6 +199,19 @@ func (h *Hub) saveChannel(ctx context.Context, c *channel) bool {
 			return false
 		}
 		pubs = pubs[n:]
+	}
+	return true
+}
+
+// forgetHistory makes sure that a later life of the channel does not take the
+// stored history, which has a hole, for whole.
+func (h *Hub) forgetHistory(ctx context.Context, c *channel) bool {
+	call, cancel := context.WithTimeout(ctx, brokerTime/4)
+	defer cancel()
+	if err := h.cfg.Broker.Forget(call, c.name); err != nil {
+		h.ready.broker(err)
+		h.log.Warn("stored history with a hole could not be dropped", "channel", c.name, "error", err)
+		return false
 	}
 	return true
 }

@@ -54,7 +54,8 @@ type Hub struct {
 	links         linkSet
 	sessionN      atomic.Int64
 	resumableN    atomic.Int64
-	agentN        atomic.Int64
+	agentN        atomic.Int64 // with a session
+	onlineN       atomic.Int64 // with a session that has a socket
 	channelN      atomic.Int64
 	subscriptionN atomic.Int64
 	requestN      atomic.Int64

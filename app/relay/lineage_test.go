@@ -232,7 +232,7 @@ func (h *annals) answer(n *lineage, ev *wire.Event) {
 	case "publish":
 		h.pubs[rest]++
 	case "subscribe":
-		if pl := n.places[rest]; pl == nil || pl.maybe {
+		if pl := n.places[rest]; pl == nil || pl.maybe || pl.unknown { // behind a gap of unknown size any offset is right
 			n.places[rest] = &place{epoch: ev.OK.Epoch, offset: ev.OK.Offset}
 		} else if ev.OK.Offset <= pl.offset+pl.missed { // asked again: the relay says where it goes on
 			*pl = place{epoch: ev.OK.Epoch, offset: ev.OK.Offset, unnamed: true}

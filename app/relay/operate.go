@@ -71,7 +71,7 @@ func (h *Hub) Send(ctx context.Context, id *Identity, a SendArgs) (Sent, error) 
 	if e != nil {
 		return Sent{}, e
 	}
-	c := wire.Command{ID: 1, Kind: wire.KindSend, To: []byte(a.To), Key: []byte(a.Key), Payload: a.Payload, Class: a.Class, Headers: a.Headers, TTLMS: a.TTL.Milliseconds()}
+	c := wire.Command{ID: 1, Kind: wire.KindSend, To: []byte(a.To), Key: []byte(a.Key), Payload: a.Payload, Class: a.Class, Headers: a.Headers, TTLMS: a.TTL.Milliseconds(), Receipts: a.Receipts}
 	if e := h.check(&c); e != nil {
 		return Sent{}, e
 	}

@@ -17,6 +17,7 @@ type SendArgs struct {
 	Class    wire.Class
 	TTL      time.Duration // how long it may wait in the mailbox; 0: not at all
 	Key      string        // dedup, "" for none
+	Receipts bool          // the sessions of From are told what becomes of it
 	Headers  []wire.Header
 }
 

@@ -310,7 +310,7 @@ func (r *run) leave() {
 // wantEmpty checks that a hub without clients keeps nothing.
 func wantEmpty(t *testing.T, h *Hub) {
 	t.Helper()
-	left := map[string]int64{"links": h.links.n.Load(), "sessions": h.sessionN.Load(), "resumable": h.resumableN.Load(), "agents": h.agentN.Load(),
+	left := map[string]int64{"links": h.links.n.Load(), "sessions": h.sessionN.Load(), "resumable": h.resumableN.Load(), "agents": h.agentN.Load(), "online": h.onlineN.Load(),
 		"channels": h.channelN.Load(), "subscriptions": h.subscriptionN.Load(), "requests": h.requestN.Load(), "queue bytes": h.load.queueBytes.Load(),
 		"queue frames": h.load.queueFrames.Load(), "mailbox": int64(h.mail.Count()), "mailbox bytes": h.mail.Bytes(), "profiles": h.profileBytes.Load()}
 	connections, pending := h.gate.Counts()

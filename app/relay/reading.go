@@ -12,7 +12,7 @@ func (h *Hub) Stats() Stats {
 	st := Stats{
 		Node: h.cfg.Node, Region: h.cfg.Region, Started: h.started, Now: time.Now(),
 		Connections: int(h.links.n.Load()), Sessions: int(h.sessionN.Load()), Resumable: int(h.resumableN.Load()),
-		Agents: int(h.agentN.Load()), Channels: int(h.channelN.Load()), Subscriptions: int(h.subscriptionN.Load()),
+		Agents: int(h.onlineN.Load()), Channels: int(h.channelN.Load()), Subscriptions: int(h.subscriptionN.Load()),
 		Requests: int(h.requestN.Load()), QueueFrames: h.load.queueFrames.Load(), QueueBytes: h.load.queueBytes.Load(),
 		MailboxCount: int64(h.mail.Count()), MailboxBytes: h.mail.Bytes(),
 		Level: h.overload().String(), Draining: h.draining.Load(),

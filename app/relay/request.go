@@ -56,13 +56,17 @@ func (s *Session) request(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, badf("request: `id` is missing, so that the reply could not be told from others"))
 		return
 	}
+	s.mu.Lock()
+	busy := len(s.asks)
+	again := slices.ContainsFunc(s.asks, func(p *pending) bool { return p.askID == c.ID })
+	s.mu.Unlock()
+	if again { // a client repeats what a cut may have swallowed; the one reply answers both
+		return
+	}
 	if e := s.admitMessage(t, l, c); e != nil {
 		by.fail(t, *e)
 		return
 	}
-	s.mu.Lock()
-	busy := len(s.asks)
-	s.mu.Unlock()
 	if busy >= requestsPerSession {
 		by.fail(t, wire.Error{Code: wire.RateLimited, Message: "too many requests of this session wait for a reply", RetryAfterMS: 1000})
 		return

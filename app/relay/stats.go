@@ -17,7 +17,7 @@ type Stats struct {
 	Connections   int // sockets, with those not yet authenticated
 	Sessions      int // sessions, with those whose socket is gone and that can resume
 	Resumable     int // of these, those whose socket is gone
-	Agents        int // agents with at least one session
+	Agents        int // agents with at least one connected session
 	Channels      int
 	Subscriptions int
 	Requests      int   // waiting for a reply

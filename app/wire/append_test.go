@@ -200,3 +200,14 @@ func TestFramed(t *testing.T) {
 		}
 	}
 }
+
+// A payload that is empty but not nil is none: JSON has no empty value.
+func TestAppendEmptyPayload(t *testing.T) {
+	for enc := range Encodings {
+		got := AppendMessage(nil, Encoding(enc), &Message{Channel: "c", Offset: 1, Payload: Payload{Data: []byte{}}})
+		want := AppendMessage(nil, Encoding(enc), &Message{Channel: "c", Offset: 1})
+		if string(got) != string(want) {
+			t.Errorf("%v: got %q, want %q", Encoding(enc), got, want)
+		}
+	}
+}

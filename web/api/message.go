@@ -60,14 +60,11 @@ func (a *API) send(c *fiber.Ctx, id *relay.Identity) error {
 	if err != nil {
 		return err
 	}
-	if command.Receipts {
-		return &wire.Error{Code: wire.BadFrame, Message: "send.receipts: receipts come over a WebSocket only; leave it out here"}
-	}
 	ctx, cancel := context.WithTimeout(a.ctx, operationTimeout)
 	defer cancel()
 	sent, err := a.cfg.Relay.Send(ctx, id, relay.SendArgs{
 		From: from, To: string(command.To), Payload: command.Payload, Class: command.Class,
-		TTL: time.Duration(command.TTLMS) * time.Millisecond, Key: string(command.Key), Headers: command.Headers,
+		TTL: time.Duration(command.TTLMS) * time.Millisecond, Key: string(command.Key), Receipts: command.Receipts, Headers: command.Headers,
 	})
 	if err != nil {
 		return err

@@ -103,7 +103,6 @@ func TestBadBodiesAreRefusedByField(t *testing.T) {
 		{"unknown priority", "/v1/send", `{"to":"a","priority":"urgent"}`, wire.BadFrame, "send.priority"},
 		{"bytes are not base64", "/v1/send", `{"to":"a","bytes":"%"}`, wire.BadFrame, "send.bytes"},
 		{"data and bytes", "/v1/send", `{"to":"a","data":1,"bytes":"AA=="}`, wire.BadFrame, ""},
-		{"receipts", "/v1/send", `{"to":"a","receipts":true}`, wire.BadFrame, "send.receipts"},
 		{"agent is a number", "/v1/send", `{"to":"a","agent":1}`, wire.BadFrame, "agent"},
 		{"agent is no name", "/v1/send", `{"to":"a","agent":"a\nb"}`, wire.BadFrame, "agent"},
 		{"agent is given twice", "/v1/send", `{"to":"a","agent":"x","agent":"y"}`, wire.BadFrame, "agent"},
