@@ -28,6 +28,7 @@ type agent struct {
 	// after channel.mu and before Session.mu.
 	mu       sync.Mutex
 	sessions []*Session
+	order    uint64 // grows with each session that joins: who was there when a message came
 	card     []byte
 	keys     []byte
 }
@@ -50,6 +51,8 @@ func (h *Hub) join(name string, s *Session) *agent {
 	if len(a.sessions) >= maxSessions {
 		return nil
 	}
+	a.order++
+	s.order = a.order
 	a.sessions = append(a.sessions, s)
 	return a
 }

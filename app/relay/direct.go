@@ -195,9 +195,9 @@ func (h *Hub) absent(m *letter) (int, *wire.Error) {
 	return 0, &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is not connected; a ttl_ms would keep the message for it", m.to)}
 }
 
-// deliverLetter gives m the session's next seq. s.mu must be held.
+// deliverLetter gives m the session's next seq. agent.mu and s.mu must be held.
 func (s *Session) deliverLetter(t *Turn, m *letter, parked *parkedMessage) bool {
-	entry := replayEntry{parked: parked}
+	entry := replayEntry{parked: parked, order: s.agent.order}
 	if m.ttl > 0 {
 		entry.expires = m.timeMS + m.ttl.Milliseconds()
 	}

@@ -43,19 +43,17 @@ func (h *Hub) inherit(t *Turn, s *Session, left *replay, others []*Session) {
 	now := t.wallMS()
 	for first := left.first(); left.len() > 0; first++ {
 		e := left.drop()
-		// A client that never acknowledges is taken to have read what its socket took.
-		read := !s.acks && first <= s.wentAt
 		switch {
-		case e.parked != nil && (read || e.parked.only != nil):
+		case e.parked != nil && e.parked.only != nil:
 			h.mailDone(e.parked)
 		case e.parked != nil:
 			if e.parked.release(s) {
 				h.lapsed(t, e.parked, now)
 			}
-		case read:
 		case e.expires > now:
 			h.reparkFrame(t, e, s.enc, others)
-		case len(others) == 0:
+		case len(others) == 0 && (s.acks || first > s.wentAt):
+			// Of a client that never acknowledges, what its socket took counts as read.
 			t.count.dropped[dropSessionEnded]++
 		}
 	}
@@ -84,7 +82,7 @@ func (h *Hub) reparkFrame(t *Turn, e replayEntry, enc wire.Encoding, others []*S
 	}
 	v := &ev.Message
 	for _, o := range others {
-		if o.opened < v.TimeMS {
+		if o.order <= e.order {
 			return
 		}
 	}

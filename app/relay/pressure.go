@@ -18,8 +18,28 @@ const monitorEvery = 100 * time.Millisecond
 type load struct {
 	queueBytes  atomic.Int64
 	queueFrames atomic.Int64
-	busy        atomic.Int64 // ns spent in turns since the last look
-	longest     atomic.Int64 // the longest turn since the last look
+	busy        atomic.Int64            // ns spent in turns since the last look
+	longest     atomic.Int64            // the longest turn since the last look
+	began       [turnSlots]atomic.Int64 // by Turn.slot: when the turn under way began; 0: none
+	turns       atomic.Uint32           // Turns made so far
+}
+
+// turnSlots is how many running turns are told apart. Two that share a slot hide
+// each other for a moment only.
+const turnSlots = 64
+
+// turnMost is how long a turn may take to be believed. An older one was never
+// flushed by its owner, and must not keep the relay shut for good.
+const turnMost = int64(time.Minute)
+
+// running is how long the oldest turn that has not ended yet has been going on.
+func (l *load) running(now int64) (age int64) {
+	for i := range l.began {
+		if at := l.began[i].Load(); at > 0 && now-at < turnMost {
+			age = max(age, now-at)
+		}
+	}
+	return age
 }
 
 // turn notes one turn of d ns: what became ready meanwhile waited that long.
@@ -54,7 +74,7 @@ func (h *Hub) runMonitor(ctx context.Context) {
 // signals reads and resets what was collected in the last span.
 func (h *Hub) signals(span time.Duration) overload.Signals {
 	s := overload.Signals{
-		Lag:   time.Duration(h.load.longest.Swap(0)),
+		Lag:   time.Duration(max(h.load.longest.Swap(0), h.load.running(int64(time.Since(h.started))+1))),
 		Busy:  float64(h.load.busy.Swap(0)) / float64(max(span, 1)),
 		Queue: float64(h.load.queueBytes.Load()) / float64(h.cfg.QueueBytes),
 	}

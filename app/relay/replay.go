@@ -4,6 +4,7 @@ package relay
 type replayEntry struct {
 	sealed  []byte
 	parked  *parkedMessage // the mailbox's copy, nil for most
+	order   uint64         // the agent's order when it was delivered
 	expires int64          // wall ms until which it may be parked should the session end; 0: not at all
 }
 

@@ -29,7 +29,7 @@ type Session struct {
 	hub    *Hub
 	agent  *agent
 	secret secretHash
-	opened int64 // wall ms
+	order  uint64 // the agent's order when it joined
 
 	// mu guards the rest. It comes after link.mu, agent.mu and channel.mu, and
 	// nothing is locked while it is held but the hub's timers.

@@ -82,7 +82,7 @@ func (c *socket) Ping() {
 	mute := c.mute
 	c.mu.Unlock()
 	if !mute {
-		go func() { c.link.Seen(c.home.NewTurn()) }()
+		go func() { t := c.home.NewTurn(); c.link.Seen(t); t.Flush(true) }()
 	}
 }
 

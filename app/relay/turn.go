@@ -34,9 +34,10 @@ const (
 type Turn struct {
 	hub *Hub
 
-	now   int64 // ns since the hub's start; 0: to be read at the next use
-	wall  int64 // ms since 1970, read with now
-	begun int64 // when the first message of this turn came
+	now   int64  // ns since the hub's start; 0: to be read at the next use
+	wall  int64  // ms since 1970, read with now
+	slot  uint32 // its place in load.began
+	begun int64  // when the first message of this turn came
 
 	urgent   []*Session // something waits that somebody may be waiting for
 	lazy     []*Session // only answers wait
@@ -62,7 +63,7 @@ type Turn struct {
 
 // NewTurn makes a Turn for one goroutine.
 func (h *Hub) NewTurn() *Turn {
-	return &Turn{hub: h, rng: rand.NewChaCha8(h.seed()), items: make([]queue.Item, joinItems)}
+	return &Turn{hub: h, slot: h.load.turns.Add(1) % turnSlots, rng: rand.NewChaCha8(h.seed()), items: make([]queue.Item, joinItems)}
 }
 
 // borrow gives a Turn to a goroutine that needs one for a moment.
@@ -86,6 +87,7 @@ func (t *Turn) clock() int64 {
 		t.wall = now.UnixMilli()
 		if t.begun == 0 {
 			t.begun = t.now
+			t.hub.load.began[t.slot].Store(t.begun)
 		}
 	}
 	return t.now
@@ -207,6 +209,7 @@ func (t *Turn) end() {
 		t.history = false
 		t.hub.wakeHistorian()
 	}
+	t.hub.load.began[t.slot].Store(0)
 	t.now, t.begun = 0, 0
 	t.by, t.mail = caller{}, letter{} // they hold on to connections
 }

@@ -15,8 +15,11 @@ import (
 )
 
 const (
-	readBuffer = 64 << 10 // shared by all connections of a loop
-	eventBatch = 256      // ready sockets that one turn serves
+	// readBuffer is shared by all connections of a loop, and what one of them may
+	// bring into a turn: a sender at full speed must not make the others wait for
+	// the fan-out of more than this.
+	readBuffer = 16 << 10
+	eventBatch = 256 // ready sockets that one turn serves
 )
 
 // An order is what other goroutines ask a whole loop to do.

@@ -10,6 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sendBuffer bounds what the kernel takes for one connection (it doubles the
+// number for its own needs). Left alone it takes several MiB from a peer that does
+// not read, which costs the others time and hides for long that it is slow.
+const sendBuffer = 256 << 10
+
 // loops are all epoll loops of a server.
 type loops struct {
 	srv *Server
@@ -82,7 +87,8 @@ func duplicate(sc syscall.Conn) (int, error) {
 		return -1, err
 	}
 	if _, tcp := sc.(*net.TCPConn); tcp {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer))
 	}
 	if err = errors.Join(err, unix.SetNonblock(fd, true)); err != nil {
 		unix.Close(fd)

@@ -1,0 +1,43 @@
+// Package e2e runs whole nodes, over real sockets and in processes of their
+// own, through what they must survive: chaos, kill -9, readers that never read,
+// reconnect storms, overload. It checks recorded histories and is not a benchmark.
+//
+// Each scenario is a short test for CI. scripts/soak.sh runs the very same code
+// with the sizes of its long form and records the figures.
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"agentnet/app/cli"
+
+	"go.uber.org/goleak"
+)
+
+// asNode makes this test binary behave as the agentnet program: its arguments are
+// then those of the command line.
+const asNode = "AGENTNET_E2E_AS_NODE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asNode) != "" {
+		os.Exit(runNode())
+	}
+	// fasthttp keeps these for the life of the process.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// runNode is main.go's main.
+func runNode() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return cli.Run(ctx, cli.Env{
+		Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Version: "e2e", Commit: "e2e", Program: cli.ProgramName(os.Args[0]),
+	})
+}
