@@ -66,6 +66,8 @@ type commands struct {
 	Agents     agentsCommand     `cmd:"" help:"List agents."`
 	Demo       demoCommand       `cmd:"" help:"Show a few agents that talk to each other."`
 	Bench      bench.Command     `cmd:"" help:"Measure a relay under load."`
+	Plan       planCommand       `cmd:"" help:"Plan how many instances a load needs, of which size, at what cost."`
+	Simulate   simulateCommand   `cmd:"" help:"Run the scaling engine on an invented or recorded load."`
 	Config     configCommands    `cmd:"" help:"Check, show and explain the configuration."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
