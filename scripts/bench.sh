@@ -3,7 +3,7 @@
 # load: server on core 0, load generator on core 1, medians of three runs. Prints
 # a table and records it in scripts/bench/results.
 #
-#   sh scripts/bench.sh                     everything; some 25 minutes
+#   sh scripts/bench.sh                     everything; some 15 minutes
 #   sh scripts/bench.sh quick               one short run each, not recorded
 #   sh scripts/bench.sh [quick] ARGUMENT…   passed to `bench compare`, like
 #                                           --only idle, --servers nats,centrifuge,

@@ -60,7 +60,7 @@ func perDelivery(r *bench.Report) float64 {
 
 // works are what is measured; quick makes all of it smaller and shorter.
 func works(quick bool) []work {
-	many, storm, length := 15_000, 10_000, 8*time.Second
+	many, storm, length := 15_000, 10_000, 5*time.Second
 	if quick {
 		many, storm, length = 3_000, 3_000, 2*time.Second
 	}
