@@ -60,7 +60,7 @@ var mayImport = map[string][]string{
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
 		"app/scale/actuate", "app/notify", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth"},
-	"app/cli":     {"app", "app/wire", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "store", "app/auth"},
+	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "store", "app/auth"},
 	"app/e2e":     {},
 }
 
