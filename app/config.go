@@ -143,9 +143,9 @@ type Dedup struct {
 
 // Overload says when the levels elevated, degraded and critical begin.
 type Overload struct {
-	LagElevated    Duration `yaml:"lag_elevated" default:"50ms" help:"Time that messages wait inside the relay."`
-	LagDegraded    Duration `yaml:"lag_degraded" default:"150ms" help:"The same, second level."`
-	LagCritical    Duration `yaml:"lag_critical" default:"500ms" help:"The same, third level."`
+	LagElevated    Duration `yaml:"lag_elevated" default:"25ms" help:"Time that messages wait inside the relay."`
+	LagDegraded    Duration `yaml:"lag_degraded" default:"75ms" help:"The same, second level."`
+	LagCritical    Duration `yaml:"lag_critical" default:"300ms" help:"The same, third level."`
 	QueueElevated  float64  `yaml:"queue_elevated" default:"0.5" help:"Share of queue.total_bytes in use."`
 	QueueDegraded  float64  `yaml:"queue_degraded" default:"0.75" help:"The same, second level."`
 	QueueCritical  float64  `yaml:"queue_critical" default:"0.9" help:"The same, third level."`
