@@ -16,8 +16,15 @@ import (
 var version, commit = "dev", "unknown"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal kills the process at once
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals // who asks twice does not want to wait
+		os.Exit(130)
+	}()
 
 	os.Exit(cli.Run(ctx, cli.Env{
 		Args: os.Args[1:], Getenv: os.Getenv,

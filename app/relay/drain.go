@@ -44,19 +44,21 @@ func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 	return nil
 }
 
-// closeInWaves closes the connections evenly over window.
+// closeInWaves closes the connections evenly over window, be they few or many.
 func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window time.Duration) error {
-	steps := max(int(window/drainStep), 1)
-	per := (len(all) + steps - 1) / steps
 	beat := time.NewTicker(drainStep)
 	defer beat.Stop()
-	for len(all) > 0 {
-		n := min(per, len(all))
-		for _, l := range all[:n] {
-			l.end(t, wire.CloseDrain, drainReason)
+	began, closed := time.Now(), 0
+	for closed < len(all) {
+		due := len(all)
+		if spent := time.Since(began); spent < window {
+			due = 1 + int(float64(len(all)-1)*float64(spent)/float64(window))
+		}
+		for ; closed < due; closed++ {
+			all[closed].end(t, wire.CloseDrain, drainReason)
 		}
 		t.Flush(true)
-		if all = all[n:]; len(all) == 0 {
+		if closed == len(all) {
 			return nil
 		}
 		select {
