@@ -37,9 +37,12 @@ var mayImport = map[string][]string{
 	"embedded":         {},
 	"embedded/journal": {"app/wire", "app/relay"},
 
-	"app/scale":         {},
+	"app/chain":         {},
+	"app/scale":         {"app/chain"},
 	"app/scale/actuate": {"app/scale"},
-	"store":             {"app/scale"},
+	"store":             {"app/scale", "app/chain", "app/account"},
+	"app/account":       {"app/chain"},
+	"app/account/oidc":  {"app/account"},
 	"app/notify":        {},
 
 	"web/static": {},

@@ -2,11 +2,11 @@ package scale
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"agentnet/app/chain"
 )
 
 // A Kind says what an entry of the scaling log is about.
@@ -85,12 +85,6 @@ type Log interface {
 	Entries(ctx context.Context, after uint64, limit int) ([]Entry, error)
 }
 
-// Head is the end of a chain: what the next entry follows. The zero Head begins one.
-type Head struct {
-	Seq  uint64
-	Hash string
-}
-
 // Head returns the chain's end after e.
 func (e *Entry) Head() Head { return Head{Seq: e.Seq, Hash: e.Hash} }
 
@@ -111,22 +105,8 @@ func Seal(head Head, e Entry) (Entry, error) {
 func (e Entry) sum() (string, error) {
 	e.Hash = ""
 	e.At = e.At.UTC()
-	raw, err := Canonical(e)
-	if err != nil {
-		return "", err
-	}
-	digest := sha256.Sum256(raw)
-	return hex.EncodeToString(digest[:]), nil
+	return chain.Sum(e)
 }
 
-// Canonical encodes v so that equal values give equal bytes: fields in the order
-// of their struct, map keys sorted, no spaces, and <, >, & escaped. The escapes
-// make it stable: whoever decodes and encodes an entry in between, escaping or
-// not, cannot change its hash.
-func Canonical(v any) ([]byte, error) {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("canonical encoding: %w", err)
-	}
-	return raw, nil
-}
+// Canonical encodes v so that equal values give equal bytes; see chain.Canonical.
+func Canonical(v any) ([]byte, error) { return chain.Canonical(v) }
