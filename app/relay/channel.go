@@ -114,7 +114,7 @@ func (h *Hub) addChannel(sh *channelShard, name string) *channel {
 	}
 	rule := h.ruleFor(name)
 	c := &channel{hub: h, name: name, rule: rule, epoch: newEpoch(),
-		window: history.New[Publication](history.Limits{Count: rule.Recent.Count, Bytes: rule.Recent.Bytes, Age: rule.Recent.Age})}
+		window: history.New[Publication](h.recent(rule))}
 	if h.cfg.Broker != nil && rule.Keep.Count > 0 {
 		c.opening = true
 		h.historian.open(h, c)

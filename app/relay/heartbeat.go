@@ -84,17 +84,18 @@ func (l *link) expire(t *Turn, _ *timer) {
 func (s *Session) beatAfter(l *link, rttMS int64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cfg := &s.hub.cfg
+	lim := s.hub.bounds.Load()
 	switch {
 	case rttMS >= slowRTT:
 		s.onTime = 0
-		s.beat = max(s.beat/2, cfg.HeartbeatMin)
+		s.beat /= 2
 	case s.onTime+1 >= onTimeToGrow:
 		s.onTime = 0
-		s.beat = min(s.beat+s.beat/4, cfg.HeartbeatMax)
+		s.beat += s.beat / 4
 	default:
 		s.onTime++
 	}
+	s.beat = min(max(s.beat, lim.HeartbeatMin), lim.HeartbeatMax)
 	return s.beat
 }
 
@@ -102,5 +103,5 @@ func (s *Session) beatAfter(l *link, rttMS int64) time.Duration {
 // the way may drop quiet connections. s.mu must be held.
 func (s *Session) rebeat() {
 	s.onTime = 0
-	s.beat = max(s.beat/2, s.hub.cfg.HeartbeatMin)
+	s.beat = max(s.beat/2, s.hub.bounds.Load().HeartbeatMin)
 }

@@ -50,6 +50,7 @@ type Hub struct {
 	reply     histogram
 
 	level         atomic.Uint32 // overload.Level
+	bounds        atomic.Pointer[Bounds]
 	draining      atomic.Bool
 	links         linkSet
 	sessionN      atomic.Int64
@@ -102,6 +103,7 @@ func New(cfg Config) (*Hub, error) {
 		h.dedup[i].m = make(map[dedupKey]*dedupEntry)
 		h.sessions[i].m = make(map[secretHash]*Session)
 	}
+	h.bounds.Store(h.cfg.configured())
 	h.turns.New = func() any { return h.NewTurn() }
 	h.dedupSeed = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	h.defaultRule.setDefaults()

@@ -189,7 +189,7 @@ func (h *Hub) offer(t *Turn, p *parkedMessage) {
 // hasRoom says whether parked messages may be queued; if not, they follow when the
 // queue is empty. s.mu must be held.
 func (s *Session) hasRoom() bool {
-	lim := &s.hub.cfg.Queue
+	lim := &s.hub.bounds.Load().Queue
 	return s.live() && !s.full && s.queue.Len() < lim.Items/2 && s.queue.Bytes() < lim.Bytes/2
 }
 

@@ -74,7 +74,7 @@ func (sub *subscription) offer(t *Turn, it queue.Item) bool {
 	}
 	it.Source = sub
 	sub.fallBehind()
-	res := s.queue.Push(s.hub.cfg.Queue, it, sub.ch.rule.Policy)
+	res := s.queue.Push(s.hub.bounds.Load().Queue, it, sub.ch.rule.Policy)
 	t.count.dropped[dropQueueFull] += uint64(res.Missed)
 	if res.Outcome == queue.Full {
 		s.cutSlow(t)

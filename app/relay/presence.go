@@ -101,7 +101,7 @@ func (c *channel) event(t *Turn, what, agent string, state wire.AgentState) {
 		s.mu.Lock()
 		switch {
 		case sub.paused || !s.live():
-		case s.queue.Len() > c.hub.cfg.Queue.Items/4:
+		case s.queue.Len() > c.hub.bounds.Load().Queue.Items/4:
 			t.count.dropped[dropPresence]++
 		default:
 			if sealed[s.enc] == nil {

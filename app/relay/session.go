@@ -102,7 +102,7 @@ func (s *Session) push(t *Turn, sealed []byte, class wire.Class) {
 		return
 	}
 	s.easeQueue(t, len(sealed))
-	res := s.queue.Push(s.hub.cfg.Queue, queue.Item{Sealed: sealed, Messages: 1, Class: class}, queue.Refuse)
+	res := s.queue.Push(s.hub.bounds.Load().Queue, queue.Item{Sealed: sealed, Messages: 1, Class: class}, queue.Refuse)
 	if res.Outcome == queue.Full {
 		if s.queue.Empty() && !s.full && s.live() { // larger than a whole queue, but the socket takes it
 			s.out(t, sealed)
@@ -117,7 +117,7 @@ func (s *Session) push(t *Turn, sealed []byte, class wire.Class) {
 // easeQueue writes what waits for the end of the turn when the queue gets long
 // although the socket takes everything. s.mu must be held.
 func (s *Session) easeQueue(t *Turn, room int) {
-	lim := &s.hub.cfg.Queue
+	lim := &s.hub.bounds.Load().Queue
 	if !s.full && (s.queue.Len() >= lim.Items/2 || s.queue.Bytes()+room > lim.Bytes/2) {
 		s.drain(t)
 	}

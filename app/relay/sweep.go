@@ -11,6 +11,7 @@ func (h *Hub) expireChannels(t *Turn, round int) {
 			c.mu.Lock()
 			c.rate = float64(c.count) / parts
 			c.count = 0
+			c.window.Bound(h.recent(c.rule))
 			c.window.Expire(t.wallMS())
 			if len(c.subs) == 0 && c.awaited == 0 && c.window.Len() == 0 && !c.opening && !c.passing && len(c.waiting) == 0 && len(c.unsaved) == 0 &&
 				t.wallMS()-c.lastMS > c.rule.Recent.Age.Milliseconds() && c.idle() {

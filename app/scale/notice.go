@@ -14,6 +14,30 @@ type Notice struct {
 	Severity Severity  `json:"severity"` // the highest among the events
 	Resolved bool      `json:"resolved"` // every event is an end
 	Events   []Event   `json:"events"`
+	Details  []Detail  `json:"details,omitempty"` // of each event, in the same order
+}
+
+// A Detail is what people want to know of an event beyond its words.
+type Detail struct {
+	Rule      string    `json:"rule"`
+	Node      string    `json:"node,omitempty"`
+	Severity  Severity  `json:"severity"`
+	Since     time.Time `json:"since"` // the breach began
+	Value     string    `json:"value"`
+	Threshold string    `json:"threshold"`
+	Response  string    `json:"response,omitempty"` // what to do
+	Runbook   string    `json:"runbook,omitempty"`
+}
+
+// detail describes the alert of a judgement.
+func (j *Judgement) detail() Detail {
+	q := judge{r: &j.Rule}
+	d := Detail{Rule: j.Rule.Name, Node: j.After.Node, Severity: j.Rule.Severity, Since: j.After.Began, Value: q.amount(j.After.Value),
+		Threshold: q.amount(j.Rule.Threshold), Response: j.Rule.Response, Runbook: j.Rule.Runbook}
+	if j.After.NoData {
+		d.Value = "no value"
+	}
+	return d
 }
 
 // How long the first event of a group waits for company. A critical one waits
@@ -60,7 +84,7 @@ func (g *Grouper) Add(j *Judgement) {
 		c.notice.Severity = max(c.notice.Severity, j.Rule.Severity)
 		c.notice.Resolved = c.notice.Resolved && e.To == Resolved
 		if len(c.notice.Events) < maxNoticeEvents {
-			c.notice.Events = append(c.notice.Events, e)
+			c.notice.Events, c.notice.Details = append(c.notice.Events, e), append(c.notice.Details, j.detail())
 		}
 	}
 }

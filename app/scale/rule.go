@@ -130,6 +130,7 @@ type Rule struct {
 	InhibitedBy []string `json:"inhibited_by,omitempty"` // rules that, firing, explain this one
 
 	Response string `json:"response,omitempty"` // what to do
+	Runbook  string `json:"runbook,omitempty"`  // which runbook says how, such as disk-full
 	Source   string `json:"source,omitempty"`   // where the numbers come from
 }
 
@@ -225,19 +226,19 @@ func DefaultRules() []Rule {
 	}
 	add(Rule{Name: "broker_down", Class: ClassOperation, Severity: Critical, Signal: Broker, Reduce: Lowest, Below: true,
 		Threshold: 0.5, Clear: 1, For: brokerDownFor, NoData: NoDataFire, Group: "broker", Source: "starter rules",
-		Response: "Restore the broker: nodes deliver locally only and no count is changed until then"})
+		Runbook: "redis-down", Response: "Restore the broker: nodes deliver locally only and no count is changed until then"})
 	add(Rule{Name: "kernel_memory", Class: ClassCapacity, Severity: Warning, Signal: KernelMemory, Reduce: Highest,
 		Threshold: 0.3, For: warningFor, Group: "memory", InhibitedBy: []string{"memory_critical"}, Source: "starter rules",
-		Response: "Slow readers fill socket buffers that the process does not see: look for them, or add capacity"})
+		Runbook: "slow-consumers", Response: "Slow readers fill socket buffers that the process does not see: look for them, or add capacity"})
 	add(Rule{Name: "descriptors", Class: ClassCapacity, Severity: Warning, Signal: Descriptors, Reduce: Highest,
 		Threshold: 0.8, For: warningFor, Group: "connections", Source: "starter rules",
-		Response: "Raise the limit of open files, or add capacity"})
+		Runbook: "capacity", Response: "Raise the limit of open files, or add capacity"})
 	add(Rule{Name: "messages_capacity", Class: ClassCapacity, Severity: Warning, Signal: MessagesIn, Reduce: Sum, OfCapacity: true,
 		Threshold: 0.9, For: warningFor, Group: "messages", Source: "document: Messages per Second, +100 msg/sec = +1 instance",
-		Response: "Optimize message handling or add capacity"})
+		Runbook: "capacity", Response: "Optimize message handling or add capacity"})
 	add(Rule{Name: "reconnect_storm", Class: ClassOperation, Severity: Warning, Signal: AcceptRate, Reduce: Sum, OfCapacity: false,
 		Threshold: 500, For: 5 * time.Second, Group: "connections", Source: "starter rules",
-		Response: "Admission spreads it; look for what cut the connections"})
+		Runbook: "reconnect-storm", Response: "Admission spreads it; look for what cut the connections"})
 	return rules
 }
 
@@ -245,12 +246,12 @@ func DefaultRules() []Rule {
 // critical one for each metric, of which the critical silences the warning.
 func documentRules() []Rule {
 	var rules []Rule
-	pair := func(name, metric, warn, crit string, class Class, reduce Reduce, group string) {
+	pair := func(name, metric, warn, crit string, class Class, reduce Reduce, group, runbook string) {
 		add := func(text string, severity Severity, hold time.Duration) {
 			t := threshold(TableAlerting, metric, text)
 			r := Rule{Name: name + "_" + severity.String(), Class: class, Severity: severity, Signal: t.Signal, Reduce: reduce,
 				OfCapacity: t.Share, Threshold: t.Value, Clear: clearShare * t.Value, For: hold, KeepFiring: keepFiring,
-				NoDataAfter: noDataAfter, Group: group, Response: t.Means, Source: "document, " + t.Table + ": " + t.Metric + " " + t.Text}
+				NoDataAfter: noDataAfter, Group: group, Runbook: runbook, Response: t.Means, Source: "document, " + t.Table + ": " + t.Metric + " " + t.Text}
 			if severity == Warning {
 				r.InhibitedBy = []string{name + "_" + Critical.String()}
 			}
@@ -259,15 +260,15 @@ func documentRules() []Rule {
 		add(warn, Warning, warningFor)
 		add(crit, Critical, criticalFor)
 	}
-	pair("connections", "Connection Count", ">70% capacity", ">90% capacity", ClassCapacity, Sum, "connections")
-	pair("cpu", "CPU Utilization", ">70%", ">90%", ClassCapacity, Mean, "cpu")
+	pair("connections", "Connection Count", ">70% capacity", ">90% capacity", ClassCapacity, Sum, "connections", "capacity")
+	pair("cpu", "CPU Utilization", ">70%", ">90%", ClassCapacity, Mean, "cpu", "capacity")
 	// The fullest node is killed by its limit, however empty the others are.
-	pair("memory", "Memory Usage", ">70%", ">90%", ClassCapacity, Highest, "memory")
-	pair("errors", "Error Rate", ">2%", ">5%", ClassError, Mean, "errors")
-	pair("latency", "Message Latency", ">500ms", ">1000ms", ClassPerformance, Mean, "latency")
+	pair("memory", "Memory Usage", ">70%", ">90%", ClassCapacity, Highest, "memory", "memory")
+	pair("errors", "Error Rate", ">2%", ">5%", ClassError, Mean, "errors", "errors")
+	pair("latency", "Message Latency", ">500ms", ">1000ms", ClassPerformance, Mean, "latency", "latency")
 
 	api := threshold(TablePerformance, "API Response Time", ">3s")
 	return append(rules, Rule{Name: "api_critical", Class: ClassPerformance, Severity: Critical, Signal: api.Signal, Reduce: Mean,
 		Threshold: api.Value, Clear: clearShare * api.Value, For: criticalFor, KeepFiring: keepFiring, NoDataAfter: noDataAfter, Group: "latency",
-		Response: "Optimize message handling or add capacity", Source: "document, " + api.Table + ": " + api.Metric + " " + api.Text})
+		Runbook: "latency", Response: "Optimize message handling or add capacity", Source: "document, " + api.Table + ": " + api.Metric + " " + api.Text})
 }

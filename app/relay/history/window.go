@@ -76,6 +76,25 @@ func (w *Window[T]) Append(offset uint64, bytes int, timeMS int64, v T) {
 	w.bytes += bytes
 }
 
+// Bound changes the limits. What is above the new ones goes, the oldest first, and
+// a ring that is far too large for them is given back.
+func (w *Window[T]) Bound(l Limits) {
+	if w.limits == l {
+		return
+	}
+	w.limits = l
+	for w.n > 0 && (w.n > max(l.Count, 0) || l.Bytes > 0 && w.bytes > l.Bytes) {
+		w.drop(1)
+	}
+	if room := max(min(max(firstRing, 2*w.n), l.Count), 0); len(w.ring) > max(l.Count, 0) || len(w.ring) > 2*room {
+		ring := make([]entry[T], room)
+		for i := range w.n {
+			ring[i] = w.ring[w.index(i)]
+		}
+		w.ring, w.head = ring, 0
+	}
+}
+
 // Expire drops what is older than the age limit at nowMS and returns how many that
 // were. Time is the wall clock's and may be set back, so only the oldest are looked
 // at, up to the first that is young enough.

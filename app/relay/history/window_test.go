@@ -36,6 +36,10 @@ func (n *naive) append(h held) {
 	}
 	n.last = h.offset
 	n.held = append(n.held, h)
+	n.trim()
+}
+
+func (n *naive) trim() {
 	for len(n.held) > 0 && (len(n.held) > max(n.limits.Count, 0) || n.limits.Bytes > 0 && n.bytes() > n.limits.Bytes) {
 		n.held = n.held[1:]
 	}
@@ -127,6 +131,12 @@ func TestWindowIsLikeTheNaiveOne(t *testing.T) {
 					last := uint64(r.IntN(1000))
 					w.Reset(last)
 					n.held, n.last = nil, last
+				}
+			case 3:
+				if r.IntN(5) == 0 {
+					n.limits = Limits{Count: r.IntN(40) - 1, Bytes: r.IntN(3) * 150, Age: n.limits.Age}
+					w.Bound(n.limits)
+					n.trim()
 				}
 			case 2: // a hole, or an offset that was there
 				h := held{max(n.last+uint64(r.IntN(5)), 2) - 1, r.IntN(60), now}
