@@ -107,4 +107,6 @@ func (c *channel) tellPast(t *Turn, by *caller, pubs []Publication) {
 // answerBytes bounds the lists in one answer, as counted before they are encoded:
 // half of what one message may have and half of what a queue may hold, as
 // encoding makes them longer.
-func (h *Hub) answerBytes() int { return min(h.cfg.Limits.MessageBytes, h.bounds.Load().Queue.Bytes) / 2 }
+func (h *Hub) answerBytes() int {
+	return min(h.cfg.Limits.MessageBytes, h.bounds.Load().Queue.Bytes) / 2
+}
