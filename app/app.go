@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"agentnet/app/auth"
+	"agentnet/app/backup"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 	"agentnet/embedded"
@@ -85,6 +86,9 @@ func (a *App) onClose(name string, f func(ctx context.Context) error) {
 
 func (a *App) openStore(ctx context.Context) error {
 	dir := a.dataDir()
+	if err := backup.Incomplete(dir); err != nil {
+		return err
+	}
 	lock, err := store.Lock(dir)
 	if err != nil {
 		return fmt.Errorf("data directory %s: %w", dir, err)
@@ -165,6 +169,9 @@ func (a *App) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, a.close(context.WithoutCancel(ctx)))
 	}
+	if err := a.writeRecord(); err != nil {
+		a.log.Warn("commands beside this node will not find it by itself", "error", err)
+	}
 	// The parts outlive ctx: they are needed to drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -183,7 +190,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	err = a.stopServing(work)
 	stop()
-	err = errors.Join(g.Wait(), err)
+	err = errors.Join(g.Wait(), err, a.removeRecord())
 	return errors.Join(err, a.close(context.WithoutCancel(ctx)))
 }
 

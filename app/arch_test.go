@@ -38,20 +38,21 @@ var mayImport = map[string][]string{
 	"embedded/journal": {"app/wire", "app/relay"},
 
 	"app/chain":         {},
-	"app/replica":       {},
 	"app/scale":         {"app/chain"},
 	"app/scale/actuate": {"app/scale"},
-	"store":             {"app/scale", "app/replica", "app/chain", "app/account"},
+	"store":             {"app/scale", "app/chain", "app/account"},
 	"app/account":       {"app/chain"},
 	"app/account/oidc":  {"app/account"},
 	"app/notify":        {},
+	"app/doctor":        {},
+	"app/backup":        {"store", "embedded", "embedded/journal"},
 
 	"web/static": {},
 	"web/ui":     {},
 	"web/ws":     {"app/wire", "app/relay"},
-	"web/api":    {"app/wire", "app/relay", "app/scale"},
-	"web/dash":   {"app/wire", "app/relay", "app/scale", "web/ui", "web/static"},
-	"web":        {"app/wire", "app/relay", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console"},
+	"web/api":    {"app/wire", "app/relay", "app/scale", "app/doctor"},
+	"web/dash":   {"app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static"},
+	"web":        {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console"},
 	"web/sdk":    {},
 
 	"web/console":    {},
@@ -62,9 +63,9 @@ var mayImport = map[string][]string{
 
 	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
-		"app/scale/actuate", "app/replica", "app/notify", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
+		"app/scale/actuate", "app/notify", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth"},
-	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "store", "app/auth"},
+	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth"},
 	"app/e2e":     {},
 }
 
@@ -77,6 +78,7 @@ var inTests = map[string][]string{
 	"app/e2e": {"app", "app/cli", "app/apptest", "app/client", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},
 	// The broker is run on the embedded Redis and on a real one by the same tests.
 	"app/cluster": {"embedded"},
+	"app/backup":  {"app/relay", "app/wire"},
 }
 
 // home says which packages may import an outside module; "web/**" means web and
@@ -104,7 +106,7 @@ var home = map[string][]string{
 	"go.uber.org/goleak":                        {}, // tests only
 	"golang.org/x/net":                          {}, // tests only: the conformance tests of net.Conn
 	"golang.org/x/sync":                         {"app/**", "web/**", "store", "embedded/**"},
-	"golang.org/x/sys":                          {"app/bench", "app/cli", "web/ws", "store", "embedded/**"},
+	"golang.org/x/sys":                          {"app/bench", "app/cli", "app/doctor", "web/ws", "store", "embedded/**"},
 	"google.golang.org/protobuf":                {"app/wire/agentnetpb", "web/api"},
 	"google.golang.org/genproto/googleapis/api": {},
 	"github.com/modelcontextprotocol/go-sdk":    {"app/bridge/mcp"},

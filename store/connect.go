@@ -25,6 +25,8 @@ const (
 	reading access = iota
 	writing
 	copying // reads only, but VACUUM INTO is refused to a query_only connection
+	looking // cannot change the file
+	frozen  // the same, and nobody else has it open
 )
 
 // connector opens connections of one pool. It stands in for a driver registered
@@ -54,6 +56,8 @@ func pool(path string, a access, busyWait time.Duration, conns int) *sql.DB {
 		q.Set("_secure_delete", "FAST")
 	case reading:
 		q.Set("_query_only", "on")
+	case looking, frozen:
+		viewing(q, a)
 	}
 	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: q.Encode()}
 	db := sql.OpenDB(&connector{dsn: u.String(), drv: &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {

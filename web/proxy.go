@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"agentnet/app/doctor"
+
 	"github.com/gofiber/fiber/v2"
 )
 
@@ -137,4 +139,10 @@ func forwarded(c *fiber.Ctx) bool {
 		}
 	}
 	return false
+}
+
+// seen tells how a request arrived, for those who look for faults of proxies.
+func (s *Server) seen(c *fiber.Ctx) doctor.Seen {
+	peer := peerAddr(c)
+	return doctor.Seen{Client: s.ClientAddr(c).String(), Peer: peer.String(), Forwarded: forwarded(c), Trusted: s.cfg.Proxies.trusts(peer)}
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"agentnet/app/doctor"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 	"agentnet/web/api"
@@ -36,6 +37,9 @@ type Config struct {
 	Prepare func(*fiber.App)
 	// Readings are further metrics. May be nil.
 	Readings func() []api.Reading
+
+	// Doctor examines the node for /v1/doctor. May be nil.
+	Doctor func(context.Context) []doctor.Finding
 
 	// Base is the path that everything is under: "" or such as "/relay".
 	Base string
@@ -139,6 +143,7 @@ func New(cfg Config) (*Server, error) {
 			now := s.page.Now()
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
 		},
+		Doctor: cfg.Doctor, Seen: s.seen,
 		Logger: cfg.Logger,
 	})
 	if err != nil {

@@ -68,6 +68,10 @@ type commands struct {
 	Bench      bench.Command     `cmd:"" help:"Measure a relay under load."`
 	Plan       planCommand       `cmd:"" help:"Plan how many instances a load needs, of which size, at what cost."`
 	Simulate   simulateCommand   `cmd:"" help:"Run the scaling engine on an invented or recorded load."`
+	Doctor     doctorCommand     `cmd:"" help:"Look for what keeps a relay from working well, and say what to do."`
+	Health     healthCommand     `cmd:"" help:"Say whether a relay lives, by exit code, for containers."`
+	Backup     backupCommand     `cmd:"" help:"Write all data into one file, beside a running server."`
+	Restore    restoreCommand    `cmd:"" help:"Put a backup into a data directory."`
 	Config     configCommands    `cmd:"" help:"Check, show and explain the configuration."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
@@ -166,7 +170,7 @@ func environment(getenv func(string) string) kong.Resolver {
 }
 
 func usesConfig(path string) bool {
-	return strings.HasSuffix(path, "serve") || strings.HasSuffix(path, "config dump")
+	return strings.HasSuffix(path, "serve") || strings.HasSuffix(path, "doctor") || strings.HasSuffix(path, "config dump")
 }
 
 // usageError is something that the caller has to write differently.

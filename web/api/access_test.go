@@ -22,23 +22,24 @@ func TestEveryRouteAsksForTheRightToken(t *testing.T) {
 	tokens := []struct {
 		name, token string
 		// status by Access; 0 is 200.
-		public, any, viewer, scrape int
+		public, any, viewer, scrape, admin int
 	}{
-		{"none", "", 0, 401, 401, 401},
-		{"unknown", "agn_unknown" + canary, 0, 401, 401, 401},
-		{"expired", expiredToken, 0, 401, 401, 401},
-		{"expired by its identity", lateToken, 0, 401, 401, 401},
-		{"cannot be checked", brokenToken, 0, 503, 503, 503},
-		{"without a role", goodToken, 0, 0, 403, 403},
-		{"known only to Authorize", slowToken, 0, 0, 403, 403},
-		{"viewer", viewerToken, 0, 0, 0, 0},
-		{"metrics role", metricsRole, 0, 0, 0, 0},
-		{"metrics token", metricsToken, 0, 401, 401, 0},
+		{"none", "", 0, 401, 401, 401, 401},
+		{"unknown", "agn_unknown" + canary, 0, 401, 401, 401, 401},
+		{"expired", expiredToken, 0, 401, 401, 401, 401},
+		{"expired by its identity", lateToken, 0, 401, 401, 401, 401},
+		{"cannot be checked", brokenToken, 0, 503, 503, 503, 503},
+		{"without a role", goodToken, 0, 0, 403, 403, 403},
+		{"known only to Authorize", slowToken, 0, 0, 403, 403, 403},
+		{"viewer", viewerToken, 0, 0, 0, 0, 403},
+		{"metrics role", metricsRole, 0, 0, 0, 0, 403},
+		{"metrics token", metricsToken, 0, 401, 401, 0, 401},
+		{"admin", adminToken, 0, 0, 0, 0, 0},
 	}
 	for _, route := range n.api.Routes() {
 		for _, tt := range tokens {
 			t.Run(route.Name+" "+tt.name, func(t *testing.T) {
-				want := []int{Public: tt.public, AnyToken: tt.any, Viewer: tt.viewer, Scrape: tt.scrape}[route.Access]
+				want := []int{Public: tt.public, AnyToken: tt.any, Viewer: tt.viewer, Scrape: tt.scrape, Admin: tt.admin}[route.Access]
 				if want == 0 {
 					want = 200
 				}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"agentnet/app/doctor"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 
@@ -75,6 +76,11 @@ type Config struct {
 	Load func() Load
 	// Readings are further metrics, such as those of the WebSocket door. May be nil.
 	Readings func() []Reading
+	// Doctor examines the node. Nil: it cannot.
+	Doctor func(context.Context) []doctor.Finding
+	// Seen tells how a request arrived; its Peer is hidden from strangers. Nil: only
+	// the client's address is told.
+	Seen func(*fiber.Ctx) doctor.Seen
 	// Waiting bounds the requests that wait for a reply at one time. Defaults to
 	// 4096.
 	Waiting int
@@ -100,6 +106,8 @@ type API struct {
 	registry *prometheus.Registry
 	document []byte
 	waiting  chan struct{} // one element for each request that waits
+	probing  chan struct{} // one element for each stream of a probe
+	examiner examiner
 
 	// ctx ends with Close and ends all who wait.
 	ctx  context.Context
@@ -123,9 +131,10 @@ func New(cfg Config) (*API, error) {
 	if cfg.Local == nil {
 		cfg.Local = func(*fiber.Ctx) bool { return false }
 	}
-	a := &API{cfg: cfg, waiting: make(chan struct{}, cfg.Waiting)}
+	a := &API{cfg: cfg, waiting: make(chan struct{}, cfg.Waiting), probing: make(chan struct{}, probeStreams)}
+	a.examiner.run = cfg.Doctor
 	a.ctx, a.stop = context.WithCancel(context.Background())
-	a.routes = a.table()
+	a.routes = append(a.table(), a.doctorRoutes()...)
 	var err error
 	if a.registry, err = newRegistry(cfg); err != nil {
 		return nil, err

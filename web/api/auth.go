@@ -26,6 +26,8 @@ const (
 	// Scrape is Viewer, or this machine itself, or the token for metrics, or
 	// everybody where that was configured.
 	Scrape
+	// Admin needs the role admin.
+	Admin
 )
 
 // watcherRoles may read what concerns the whole node.
@@ -111,6 +113,9 @@ func (a *API) admit(c *fiber.Ctx, access Access) (id *relay.Identity, err *wire.
 	}
 	if id, err = a.identify(c); err != nil {
 		return nil, err
+	}
+	if access == Admin && !administers(id) {
+		return nil, &wire.Error{Code: wire.Forbidden, Message: "this needs a token with the role admin"}
 	}
 	if access != AnyToken && !watches(id) {
 		return nil, &wire.Error{Code: wire.Forbidden, Message: "this needs a token with the role viewer, operator, admin or metrics"}

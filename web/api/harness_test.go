@@ -11,9 +11,11 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"agentnet/app/doctor"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 
@@ -37,6 +39,7 @@ const (
 	canary       = "CANARY7f3a"
 	goodToken    = "agn_good" + canary
 	viewerToken  = "agn_viewer" + canary
+	adminToken   = "agn_admin" + canary
 	metricsRole  = "agn_scraper" + canary
 	expiredToken = "agn_expired" + canary
 	lateToken    = "agn_late" + canary // expired by its identity, not by the authorizer
@@ -56,6 +59,8 @@ func (fakeAuth) Cached(token []byte) (*relay.Identity, bool) {
 		return &relay.Identity{Token: "t1"}, true
 	case viewerToken:
 		return &relay.Identity{Token: "t2", Roles: []string{"viewer"}}, true
+	case adminToken:
+		return &relay.Identity{Token: "t6", Roles: []string{"admin"}}, true
 	case metricsRole:
 		return &relay.Identity{Token: "t4", Roles: []string{"metrics"}}, true
 	case lateToken:
@@ -179,6 +184,14 @@ type node struct {
 	api   *API
 	log   *syncBuffer
 	local bool
+
+	examined atomic.Int64
+}
+
+// examine stands in for the doctor.
+func (n *node) examine(context.Context) []doctor.Finding {
+	n.examined.Add(1)
+	return []doctor.Finding{{Group: "data", Check: "disk_space", Title: "Disk space", Result: doctor.Warn, Evidence: "little", Fix: "free some"}}
 }
 
 type syncBuffer struct {
@@ -205,7 +218,11 @@ func newNode(t *testing.T, change ...func(*Config, *node)) *node {
 		Relay: n.relay, Authorizer: fakeAuth{}, Version: "1.2.3", PublicURL: "https://example.org/x",
 		ClientAddr: func(*fiber.Ctx) netip.Addr { return netip.MustParseAddr("203.0.113.9") },
 		Local:      func(*fiber.Ctx) bool { return n.local },
-		Logger:     slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Doctor:     n.examine,
+		Seen: func(*fiber.Ctx) doctor.Seen {
+			return doctor.Seen{Client: "203.0.113.9", Peer: "10.9.8.7", Forwarded: true}
+		},
+		Logger: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
 		f(&cfg, n)

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package doctor
+
+func kernelClock() (synchronised, known bool) { return false, false }
