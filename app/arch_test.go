@@ -38,9 +38,10 @@ var mayImport = map[string][]string{
 	"embedded/journal": {"app/wire", "app/relay"},
 
 	"app/chain":         {},
+	"app/replica":       {},
 	"app/scale":         {"app/chain"},
 	"app/scale/actuate": {"app/scale"},
-	"store":             {"app/scale", "app/chain", "app/account"},
+	"store":             {"app/scale", "app/replica", "app/chain", "app/account"},
 	"app/account":       {"app/chain"},
 	"app/account/oidc":  {"app/account"},
 	"app/notify":        {},
@@ -63,7 +64,7 @@ var mayImport = map[string][]string{
 
 	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
-		"app/scale/actuate", "app/notify", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
+		"app/scale/actuate", "app/replica", "app/notify", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth"},
 	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth"},
 	"app/e2e":     {},

@@ -151,42 +151,35 @@ func (s *Store) useWAL(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// migrate runs what is missing, each step in a transaction of its own. The
-// version is read again inside, because another process may have been faster.
+// migrate runs what is missing in one transaction: another process finds the schema
+// of before or that of after. The version is read again inside, because another
+// process may have been faster.
 func (s *Store) migrate(steps []migration) error {
-	for {
-		done, err := s.migrateOne(steps)
-		if done || err != nil {
-			return err
-		}
-	}
-}
-
-func (s *Store) migrateOne(steps []migration) (done bool, err error) {
 	tx, err := s.write.BeginTx(context.Background(), nil) // a cancelled context would break the transaction in half
 	if err != nil {
-		return false, fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
 	defer tx.Rollback()
 	var version int
 	if err := tx.QueryRow(`PRAGMA user_version`).Scan(&version); err != nil {
-		return false, fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
 	if version >= len(steps) {
-		return true, nil
+		return nil
 	}
-	step := steps[version]
-	if _, err := tx.Exec(step.sql); err != nil {
-		return false, fmt.Errorf("migration %s: %w", step.name, err)
+	for _, step := range steps[version:] {
+		if _, err := tx.Exec(step.sql); err != nil {
+			return fmt.Errorf("migration %s: %w", step.name, err)
+		}
 	}
-	if _, err := tx.Exec(fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d`, applicationID, version+1)); err != nil {
-		return false, fmt.Errorf("migration %s: %w", step.name, err)
+	if _, err := tx.Exec(fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d`, applicationID, len(steps))); err != nil {
+		return fmt.Errorf("migrate: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
-		return false, fmt.Errorf("migration %s: %w", step.name, err)
+		return fmt.Errorf("migrate: %w", err)
 	}
-	s.log.Info("the database schema was upgraded", "migration", step.name, "schema", version+1)
-	return false, nil
+	s.log.Info("the database schema was upgraded", "from", version, "to", len(steps))
+	return nil
 }
 
 // backupBefore copies the database as it is and keeps the newest few copies.

@@ -205,10 +205,11 @@ func TestUpgradeCopiesFirstAndOldProgramsRefuse(t *testing.T) {
 	lock.Unlock()
 
 	_, err = Open(t.Context(), Config{Dir: dir})
-	if !errors.Is(err, ErrNewerSchema) || !strings.Contains(err.Error(), "schema 3") || !strings.Contains(err.Error(), "knows 1") {
+	if !errors.Is(err, ErrNewerSchema) || !strings.Contains(err.Error(), fmt.Sprintf("schema %d", len(upgraded()))) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("knows %d", len(migrations()))) {
 		t.Errorf("old program: got %v, want ErrNewerSchema with both numbers", err)
 	}
-	copies, _ := filepath.Glob(filepath.Join(dir, backupDir, "before-schema-0002-*.db"))
+	copies, _ := filepath.Glob(filepath.Join(dir, backupDir, fmt.Sprintf("before-schema-%04d-*.db", len(migrations())+1)))
 	if len(copies) != 1 {
 		t.Fatalf("got %d copies, want 1", len(copies))
 	}
@@ -227,9 +228,9 @@ func TestAFailedMigrationLeavesTheSchemaAsItWas(t *testing.T) {
 	s := open(t, Config{Dir: dir})
 	mustCreate(t, s, token(1))
 	s.Close()
-	broken := append(migrations(), migration{"0002_broken.sql", `CREATE TABLE half (x INTEGER); INSERT INTO nowhere VALUES (1)`})
+	broken := append(migrations(), migration{"9998_broken.sql", `CREATE TABLE half (x INTEGER); INSERT INTO nowhere VALUES (1)`})
 	for range keepBackups + 2 {
-		if _, err := openSteps(t.Context(), Config{Dir: dir}, broken); err == nil || !strings.Contains(err.Error(), "0002_broken.sql") {
+		if _, err := openSteps(t.Context(), Config{Dir: dir}, broken); err == nil || !strings.Contains(err.Error(), "9998_broken.sql") {
 			t.Fatalf("got %v, want an error that names the migration", err)
 		}
 	}

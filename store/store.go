@@ -2,6 +2,9 @@
 // and settings now; the scaling log, samples, accounts and audit as they come,
 // each concern in a file and a migration of its own.
 //
+// What must be the same on all nodes is written with recordChange in the same
+// transaction and applied there by the concern's applier (change.go).
+//
 // It is never on the path of a message. Writes go through one goroutine that
 // commits what waits together, and a write that was acknowledged is on stable
 // storage (WAL, synchronous=FULL). Reads have a small pool of their own and are
@@ -64,18 +67,22 @@ type Config struct {
 	BusyWait time.Duration
 	// QueueLength bounds the writes that wait. 0 is 1024.
 	QueueLength int
+	// Now is the wall clock that changes are ordered by. nil is time.Now.
+	Now func() time.Time
 }
 
 // A Store is an open database. Its methods may be called concurrently.
 type Store struct {
 	// Fixed at construction.
-	dir     string
-	path    string
-	log     *slog.Logger
-	write   *sql.DB // one connection, used by the writer goroutine only
-	read    *sql.DB
-	watcher *sql.DB // a connection for each Watch, which keeps it
-	writer  *writer
+	dir      string
+	path     string
+	log      *slog.Logger
+	now      func() time.Time
+	appliers map[string]applier // by kind of change
+	write    *sql.DB            // one connection, used by the writer goroutine only
+	read     *sql.DB
+	watcher  *sql.DB // a connection for each Watch, which keeps it
+	writer   *writer
 
 	closeOnce sync.Once
 	closeErr  error
@@ -102,11 +109,15 @@ func openSteps(ctx context.Context, cfg Config, steps []migration) (_ *Store, er
 	if cfg.QueueLength <= 0 {
 		cfg.QueueLength = 1024
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{dir: dir, path: filepath.Join(dir, FileName), log: cfg.Logger}
+	s := &Store{dir: dir, path: filepath.Join(dir, FileName), log: cfg.Logger, now: cfg.Now}
+	s.appliers = s.newAppliers()
 	if err := prepareFiles(s.dir, s.path, s.log); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -126,6 +137,10 @@ func openSteps(ctx context.Context, cfg Config, steps []migration) (_ *Store, er
 		return nil, err
 	}
 	s.writer = newWriter(s.write, s.explain, s.log, cfg.QueueLength)
+	if err := s.applyPending(ctx); err != nil {
+		s.writer.close()
+		return nil, fmt.Errorf("apply changes of a newer version: %w", err)
+	}
 	return s, nil
 }
 

@@ -71,7 +71,10 @@ func (s *Store) CreateToken(ctx context.Context, t Token) (rev uint64, err error
 		if isConstraint(err) {
 			return 0, fmt.Errorf("%w (%v)", ErrExists, err)
 		}
-		return rev, err
+		if err != nil {
+			return 0, err
+		}
+		return rev, s.recordToken(tx, t.ID)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("create token %s: %w", t.ID, err)
@@ -173,8 +176,10 @@ func (s *Store) RevokeToken(ctx context.Context, id string, at time.Time) error 
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(`UPDATE token SET revoked_ms = ?, rev = ? WHERE id = ?`, toMS(at), rev, id)
-		return err
+		if _, err := tx.Exec(`UPDATE token SET revoked_ms = ?, rev = ? WHERE id = ?`, toMS(at), rev, id); err != nil {
+			return err
+		}
+		return s.recordToken(tx, id)
 	})
 	if err != nil {
 		return fmt.Errorf("revoke token %.64q: %w", id, err)
@@ -183,19 +188,27 @@ func (s *Store) RevokeToken(ctx context.Context, id string, at time.Time) error 
 }
 
 // DeleteEndedTokens removes tokens that were revoked or had expired before the
-// given time and returns how many.
+// given time, on all nodes, and returns how many.
 func (s *Store) DeleteEndedTokens(ctx context.Context, before time.Time) (int, error) {
-	n, err := write(ctx, s, func(tx *sql.Tx) (int64, error) {
-		res, err := tx.Exec(`DELETE FROM token WHERE (revoked_ms <> 0 AND revoked_ms < ?1) OR (expires_ms <> 0 AND expires_ms < ?1)`, toMS(before))
+	n, err := write(ctx, s, func(tx *sql.Tx) (int, error) {
+		ids, err := endedTokens(tx, before)
 		if err != nil {
 			return 0, err
 		}
-		return res.RowsAffected()
+		for _, id := range ids {
+			if _, err := tx.Exec(`DELETE FROM token WHERE id = ?`, id); err != nil {
+				return 0, err
+			}
+			if err := s.recordChange(tx, tokenKind, id, nil, true); err != nil {
+				return 0, err
+			}
+		}
+		return len(ids), nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("delete ended tokens: %w", err)
 	}
-	return int(n), nil
+	return n, nil
 }
 
 // TokensUsed notes when tokens were used last. It is not a change in the sense of
