@@ -32,10 +32,12 @@ var mayImport = map[string][]string{
 	"app/relay": {"app/wire", "app/relay/queue", "app/relay/history", "app/relay/mailbox",
 		"app/relay/presence", "app/relay/limit", "app/relay/overload"},
 
-	"app/auth":         {"app/wire", "app/relay"},
-	"app/cluster":      {"app/wire", "app/relay"},
-	"embedded":         {},
-	"embedded/journal": {"app/wire", "app/relay"},
+	"app/auth":              {"app/wire", "app/relay"},
+	"app/apptest/link":      {},
+	"app/cluster/redistest": {},
+	"app/cluster":           {"app/wire", "app/relay"},
+	"embedded":              {},
+	"embedded/journal":      {"app/wire", "app/relay"},
 
 	"app/chain":         {},
 	"app/replica":       {},
@@ -76,9 +78,9 @@ var inTests = map[string][]string{
 	"app":      {"app/apptest", "app/client"},
 	"app/cli":  {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.
-	"app/e2e": {"app", "app/cli", "app/apptest", "app/client", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},
+	"app/e2e": {"app", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},
 	// The broker is run on the embedded Redis and on a real one by the same tests.
-	"app/cluster": {"embedded"},
+	"app/cluster": {"app/apptest/link", "app/cluster/redistest", "embedded"},
 	"app/backup":  {"app/relay", "app/wire"},
 }
 

@@ -84,7 +84,7 @@ func (r *rawActor) sendLocked(channel bool, to int) {
 // dropLocked loses the connection in one of the ways of real networks.
 func (r *rawActor) dropLocked(how int) {
 	s := r.sock
-	th := r.arena.proxy.of(s.conn)
+	th := r.arena.proxy.Of(s.conn)
 	if th == nil && how >= cutStall {
 		how = cutRST
 	}
@@ -101,12 +101,12 @@ func (r *rawActor) dropLocked(how int) {
 		r.sock = nil
 		s.reset()
 	case cutStall: // half-open: the relay does not hear of it
-		th.stalled.Store(true)
+		th.Silence()
 		r.sock = nil
 		_ = s.conn.(*net.TCPConn).CloseRead()
 		_ = s.conn.SetReadDeadline(time.Now())
 	case cutSlow:
-		th.pause.Store(int64(100 * time.Millisecond))
+		th.Slow(100 * time.Millisecond)
 		return
 	}
 	if len(r.asked) > 0 {

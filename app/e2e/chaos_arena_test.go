@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"agentnet/app/apptest/link"
 	"agentnet/app/wire"
 )
 
@@ -87,7 +88,7 @@ func (p *process) join(agent string, enc wire.Encoding) *socket {
 type arena struct {
 	t       testing.TB
 	p       *process
-	proxy   *proxy
+	proxy   *link.Proxy
 	record  *record
 	started time.Time
 	calm    atomic.Bool // no more faults, no more messages
@@ -108,7 +109,7 @@ const (
 )
 
 func newArena(t testing.TB, p *process, agents, channels int) *arena {
-	a := &arena{t: t, p: p, proxy: newProxy(t, p.addr), record: &record{}, started: time.Now()}
+	a := &arena{t: t, p: p, proxy: link.New(t, p.addr), record: &record{}, started: time.Now()}
 	for range agents {
 		a.record.agents = append(a.record.agents, &diary{secret: rand.Text()})
 	}

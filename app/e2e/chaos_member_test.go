@@ -59,7 +59,7 @@ func (m *member) begin() {
 		NetDial: func(context.Context, string, string) (net.Conn, error) {
 			addr := m.arena.p.addr
 			if !direct && !m.arena.calm.Load() {
-				addr = m.arena.proxy.ln.Addr().String()
+				addr = m.arena.proxy.Addr()
 			}
 			conn, err := dial(addr, 0, 0)
 			if err == nil {
@@ -271,7 +271,7 @@ func (m *member) drop(how int) {
 	if conn == nil {
 		return
 	}
-	th := m.arena.proxy.of(conn)
+	th := m.arena.proxy.Of(conn)
 	if th == nil && how >= cutStall {
 		how = cutRST
 	}
@@ -283,11 +283,11 @@ func (m *member) drop(how int) {
 	case cutRST:
 		cut(conn)
 	case cutStall: // the client cannot notice; its own end is closed as a network change does
-		th.stalled.Store(true)
+		th.Silence()
 		_ = conn.SetReadDeadline(time.Now())
 		conn.Close()
 	case cutSlow:
-		th.pause.Store(int64(100 * time.Millisecond))
+		th.Slow(100 * time.Millisecond)
 	}
 }
 

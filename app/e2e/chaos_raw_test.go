@@ -125,7 +125,7 @@ func (r *rawActor) ensure(rough bool) {
 func (r *rawActor) connect(proxied bool) error {
 	addr := r.arena.p.addr
 	if proxied {
-		addr = r.arena.proxy.ln.Addr().String()
+		addr = r.arena.proxy.Addr()
 	}
 	conn, err := dial(addr, 0, 0)
 	if err != nil {
