@@ -62,6 +62,8 @@ soak() (
 		default E2E_CALM_SECONDS 10
 		default E2E_CONNECTS_PER_S 5000
 		default E2E_CONNECTS_BURST 2000
+		default E2E_SERVER_CPU 0 # the crowd gets the other core
+		pin="taskset -c 1"
 		;;
 	overload)
 		test=TestOverload

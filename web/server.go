@@ -215,7 +215,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	if closed {
 		return ln.Close()
 	}
-	if err := s.app.Listener(ln); err != nil {
+	if err := s.app.Listener(&pacedListener{Listener: ln}); err != nil {
 		return fmt.Errorf("serve http: %w", err)
 	}
 	return nil

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asNode) != "" {
 		os.Exit(runNode())
 	}
+	if os.Getenv(asTalkers) != "" {
+		os.Exit(runTalkers())
+	}
 	// fasthttp keeps these for the life of the process.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),

@@ -1,8 +1,10 @@
 package ws
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,7 +21,11 @@ const (
 	// bring into a turn: a sender at full speed must not make the others wait for
 	// the fan-out of more than this.
 	readBuffer = 16 << 10
-	eventBatch = 256 // ready sockets that one turn serves
+	eventBatch = 128 // ready sockets that one turn serves
+	// slowBatch bounds what one turn does of the work that comes in crowds and that
+	// nobody waits for by the millisecond: newcomers, and connections that died.
+	slowBatch   = 32
+	crowdedWait = 5 // ms that a loop holds a thread while it waits among newcomers
 )
 
 // An order is what other goroutines ask a whole loop to do.
@@ -58,6 +64,7 @@ type loop struct {
 	count    int
 	slot     uint32
 	ending   []*loopConn // input is over; to be ended after the flush
+	fallen   []*loopConn // both directions are shut or reset, and epoll tells nothing of them any more
 	limited  []*loopConn // those with a deadline: they close or linger
 	partial  []*loopConn // those that had an unfinished message at the last look
 	draining bool
@@ -113,7 +120,7 @@ func newLoop(s *Server) (*loop, error) {
 		return nil, fmt.Errorf("epoll_ctl: %w", err)
 	}
 	l.try = func(uintptr) bool {
-		l.look()
+		l.look(0)
 		return l.ready > 0 || l.waitErr != nil
 	}
 	l.timer = time.AfterFunc(time.Hour, func() {
@@ -133,10 +140,10 @@ func (l *loop) release() {
 	l.file.Close()
 }
 
-// look asks for ready sockets and does not wait.
-func (l *loop) look() {
+// look asks for ready sockets and waits for them up to wait milliseconds.
+func (l *loop) look(wait int) {
 	for {
-		n, err := unix.EpollWait(l.epfd, l.events, 0)
+		n, err := unix.EpollWait(l.epfd, l.events, wait)
 		if err == unix.EINTR {
 			continue
 		}
@@ -149,15 +156,49 @@ func (l *loop) look() {
 func (l *loop) run() {
 	defer l.finish()
 	for {
-		if err := l.raw.Read(l.try); err != nil || l.waitErr != nil {
+		l.linger()
+		if err := l.wait(); err != nil || l.waitErr != nil {
 			// No cause is known; without events nothing can be served.
 			l.srv.cfg.Logger.Error("event loop ends", "error", err, "wait_error", l.waitErr)
 			return
 		}
-		for l.ready > 0 {
+		for l.ready > 0 || len(l.fallen) > 0 {
 			if !l.pass() {
 				return
 			}
+		}
+	}
+}
+
+// wait returns when sockets are ready.
+func (l *loop) wait() error {
+	if l.ready > 0 || l.waitErr != nil {
+		return nil
+	}
+	err := l.raw.Read(l.try)
+	if errors.Is(err, os.ErrDeadlineExceeded) { // somebody has called wake
+		err = l.file.SetReadDeadline(time.Time{})
+	}
+	return err
+}
+
+// wake ends a sleep, so that the loop lingers. It does not go by the descriptor,
+// which is what the runtime looks at too late in a storm.
+func (l *loop) wake() { l.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// linger keeps the loop away from the runtime's own list of sleepers as long as
+// there are newcomers. The runtime looks at sleepers' descriptors when nobody else
+// can run, and wakes them in the order in which they became ready: in a storm the
+// loop would stand behind every new connection's request. So it stays among those
+// that want to run, and when it is alone with that it sleeps in the kernel.
+func (l *loop) linger() {
+	const alone = 50 * time.Microsecond // whoever gets its turn back so soon keeps nobody waiting
+	for l.ready == 0 && l.waitErr == nil && l.srv.crowded() {
+		before := time.Now()
+		if runtime.Gosched(); time.Since(before) < alone {
+			l.look(crowdedWait)
+		} else {
+			l.look(0)
 		}
 	}
 }
@@ -176,11 +217,12 @@ func (l *loop) pass() bool {
 			}
 		}
 	}
+	l.bury()
 	if l.due.Swap(false) {
 		l.timed = false
 		l.sweep()
 	}
-	l.look()
+	l.look(0)
 	// What was answered before an end has to leave before the close frame.
 	l.turn = l.srv.flushTurn(l.turn, l.ready == 0 || len(l.ending) > 0)
 	if len(l.ending) > 0 {
@@ -202,6 +244,12 @@ func (l *loop) hear() {
 	arrivals, attend, todo := l.arrivals, l.attend, l.order
 	l.arrivals, l.attend, l.order = l.heard[:0], l.heeded[:0], orderNone
 	l.rung = false
+	if len(arrivals) > slowBatch { // the others come in the next turns
+		l.arrivals = append(l.arrivals, arrivals[slowBatch:]...)
+		clear(arrivals[slowBatch:])
+		arrivals = arrivals[:slowBatch]
+		l.ring()
+	}
 	l.mu.Unlock()
 	for i, e := range arrivals {
 		arrivals[i] = entrant{}

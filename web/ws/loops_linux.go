@@ -97,6 +97,15 @@ func duplicate(sc syscall.Conn) (int, error) {
 	return fd, nil
 }
 
+func (ls *loops) wake() {
+	if ls == nil {
+		return
+	}
+	for _, l := range ls.all {
+		l.wake()
+	}
+}
+
 // close ends all connections, the loops and their goroutines.
 func (ls *loops) close(ctx context.Context) {
 	if ls == nil {

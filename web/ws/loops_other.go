@@ -16,4 +16,6 @@ func (*loops) take(net.Conn, *ticket, []byte) (taken, ok bool) { return false, f
 
 func (*loops) close(context.Context) {}
 
+func (*loops) wake() {}
+
 func (*loops) traffic() []*traffic { return nil }

@@ -23,6 +23,7 @@ type Server struct {
 	bufs     buffers
 	deflater deflater
 	tally    *tally
+	asked    atomic.Int64 // ms, when the last upgrade was asked for
 	pending  atomic.Int64 // tickets out
 	closing  atomic.Bool
 
@@ -67,6 +68,21 @@ func Configure(app *fiber.App) {
 
 // now is the time in milliseconds since the start; it never goes back.
 func (s *Server) now() int64 { return time.Since(s.start).Milliseconds() }
+
+// crowdedFor is how long after the last newcomer, in milliseconds, more are expected.
+const crowdedFor = 20
+
+// crowded tells whether upgrades were asked for just now.
+func (s *Server) crowded() bool { return s.now()-s.asked.Load() < crowdedFor }
+
+// asking notes that an upgrade was asked for. The first of a crowd wakes the loops.
+func (s *Server) asking() {
+	first := !s.crowded()
+	s.asked.Store(s.now())
+	if first {
+		s.loops.wake()
+	}
+}
 
 // flushTurn guards against a panic in the relay, which must not end the
 // loop that all its neighbours live in.
