@@ -29,7 +29,8 @@ var mayImport = map[string][]string{
 	"app/relay/presence":  {"app/wire"},
 	"app/relay/limit":     {"app/wire"},
 	"app/relay/overload":  {"app/wire"},
-	"app/relay": {"app/wire", "app/relay/queue", "app/relay/history", "app/relay/mailbox",
+	"app/relay/parcel":    {"app/wire"},
+	"app/relay": {"app/wire", "app/relay/parcel", "app/relay/queue", "app/relay/history", "app/relay/mailbox",
 		"app/relay/presence", "app/relay/limit", "app/relay/overload"},
 
 	"app/auth":              {"app/wire", "app/relay"},

@@ -31,6 +31,8 @@ type agent struct {
 	order    uint64 // grows with each session that joins: who was there when a message came
 	card     []byte
 	keys     []byte
+	declared bool // the fleet was told of it
+	told     Host // and what
 }
 
 // join adds s to the agent of that name; nil when it has maxSessions. s.mu must be
@@ -80,6 +82,10 @@ func (a *agent) part(s *Session) (others []*Session) {
 		delete(sh.m, a.name)
 		h.agentN.Add(-1)
 		h.historian.left(a.name)
+		if a.declared {
+			a.declared = false
+			h.fleet.AgentGone(a.name)
+		}
 	}
 	return nil
 }
@@ -165,6 +171,7 @@ func (s *Session) profile(t *Turn, l *link, c *wire.Command) {
 		s.state = p.State
 		s.mu.Unlock()
 		if changed {
+			a.declare()
 			a.announce(t, s)
 		}
 	}

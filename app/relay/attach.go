@@ -137,6 +137,7 @@ func (l *link) begin(t *Turn, id uint64, who *Identity, name string) bool {
 	sh.m[s.secret] = s
 	sh.mu.Unlock()
 	h.sessionN.Add(1)
+	s.agent.declare()
 	s.agent.deliverMail(t, s)
 	return true
 }
@@ -205,6 +206,7 @@ func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.
 	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
 	s.rejoinAll(t, l, who, want, subs)
+	s.agent.declare()
 	s.agent.deliverMail(t, s)
 	s.agent.announce(t, s)
 	return true

@@ -20,7 +20,10 @@ type Config struct {
 	Authorizer Authorizer // required
 	Journal    Journal    // nil: parked messages live in memory only
 	Broker     Broker     // nil: history ends with the recent window
-	Logger     *slog.Logger
+	// Fleet makes the view of the other nodes, and tells the relay about them from
+	// then on. nil: the node is alone.
+	Fleet  func(Peers) Fleet
+	Logger *slog.Logger
 
 	Limits wire.Limits // default wire.DefaultLimits
 

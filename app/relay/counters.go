@@ -56,6 +56,10 @@ type totals struct {
 	gaps      atomic.Uint64
 	dropped   [dropReasons]atomic.Uint64
 
+	parcelsIn   atomic.Uint64 // from other nodes
+	parcelsOdd  atomic.Uint64 // of which could not be read
+	parcelsLost atomic.Uint64 // on the way here
+
 	accepted atomic.Uint64
 	refused  words
 	connects words

@@ -53,6 +53,7 @@ func (s *Session) detach(t *Turn, l *link) {
 	for _, sub := range subs {
 		sub.ch.leave(t, sub, false)
 	}
+	s.agent.declare()
 	s.agent.announce(t, s)
 }
 
@@ -101,7 +102,9 @@ func (s *Session) end(t *Turn, evenLive bool) (had *link, ended bool) {
 			p.callOff(t)
 		}
 	}
-	h.inherit(t, s, &left, s.agent.part(s))
+	others := s.agent.part(s)
+	s.agent.declare()
+	h.inherit(t, s, &left, others)
 	return had, true
 }
 

@@ -60,6 +60,12 @@ type letter struct {
 	receipts bool
 	id       string
 	timeMS   int64
+
+	// Of letters from other nodes.
+	onward  bool     // it is handed on: whoever posted it parks it when nobody has it
+	shared  bool     // from, id and headers are part of a parcel
+	spare   bool     // others of the receiver's sessions, elsewhere, are live
+	targets []string // the nodes that have it too
 }
 
 // send handles a direct message.
@@ -82,16 +88,27 @@ func (h *Hub) sendFrom(t *Turn, who *Identity, from string, c *wire.Command, by 
 	t.mail = letter{from: from, to: c.To, class: c.Class, payload: c.Payload, headers: c.Headers,
 		ttl: bounded(c.TTLMS, h.cfg.Limits.MaxTTLMS), receipts: c.Receipts, id: t.newID(), timeMS: t.wallMS()}
 	m := &t.mail
-	e := admit()
-	n := 0
-	if e == nil {
-		if m.receipts {
-			h.expectReceipt(m) // before the receiver can speak of it
-		}
-		n, e = h.deliver(t, m)
+	if e := admit(); e != nil {
+		h.undo(t, once, e)
+		by.fail(t, *e)
+		return
 	}
-	if e != nil {
-		h.refuse(t, m, by, once, *e)
+	if m.receipts {
+		h.expectReceipt(m) // before the receiver can speak of it
+	}
+	if h.fleet != nil && h.cross(t, m, by, once) {
+		t.count.messages++
+		return
+	}
+	h.deliverOrPark(t, m, by, once)
+}
+
+// deliverOrPark hands m to the sessions that its receiver has on this node, or
+// keeps it for them, and answers.
+func (h *Hub) deliverOrPark(t *Turn, m *letter, by *caller, once *dedupEntry) {
+	n, held := h.deliver(t, m, false)
+	if n == 0 && !held && m.ttl <= 0 {
+		h.refuse(t, m, by, once, offline(m.to))
 		return
 	}
 	t.count.messages++
@@ -129,17 +146,18 @@ func forbidden(what string, name []byte) wire.Error {
 }
 
 // deliver hands m to all sessions of its receiver and returns how many live ones
-// took it. 0 with no error says that it is to be parked. Sessions that are
-// detached keep it for their return.
-func (h *Hub) deliver(t *Turn, m *letter) (live int, e *wire.Error) {
+// took it. held says that there are sessions at all: when no live one took it, it
+// is to be parked for them. Sessions that are detached keep it for their return if
+// a live one took it, or if elsewhere says that one of another node does.
+func (h *Hub) deliver(t *Turn, m *letter, elsewhere bool) (live int, held bool) {
 	a := h.agent(m.to)
 	if a == nil {
-		return h.absent(m)
+		return 0, false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.sessions) == 0 {
-		return h.absent(m)
+		return 0, false
 	}
 	var away uint64 // by index, those that cannot take it now; maxSessions bounds it
 	for i, s := range a.sessions {
@@ -153,8 +171,8 @@ func (h *Hub) deliver(t *Turn, m *letter) (live int, e *wire.Error) {
 		}
 		s.mu.Unlock()
 	}
-	if live == 0 {
-		return 0, nil
+	if live == 0 && !elsewhere {
+		return 0, true
 	}
 	for i, s := range a.sessions {
 		if away&(1<<i) == 0 {
@@ -171,7 +189,7 @@ func (h *Hub) deliver(t *Turn, m *letter) (live int, e *wire.Error) {
 		s.mu.Unlock()
 	}
 	t.delivered += uint64(live)
-	return live, nil
+	return live, true
 }
 
 // behind keeps m, which other sessions of its receiver got at once, for a session
@@ -185,14 +203,6 @@ func (h *Hub) behind(s *Session, m *letter) bool {
 	p.only, p.handed, s.hadMail = s, true, true
 	p.entry.MessageID += "/" + strconv.FormatUint(h.privateLast.Add(1), 36)
 	return h.mail.Add(&p.entry) == nil
-}
-
-// absent decides on a message whose receiver has no session.
-func (h *Hub) absent(m *letter) (int, *wire.Error) {
-	if m.ttl > 0 {
-		return 0, nil
-	}
-	return 0, &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is not connected; a ttl_ms would keep the message for it", m.to)}
 }
 
 // deliverLetter gives m the session's next seq. agent.mu and s.mu must be held.

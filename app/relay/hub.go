@@ -39,6 +39,18 @@ type Hub struct {
 	dedup    [shards]dedupShard
 	sessions [shards]sessionShard // by the hash of the session's secret
 
+	// Of a fleet; nil and unused on a lone node.
+	fleet      Fleet
+	requestTag uint64 // the upper bits of this node's request numbers
+	routes     [shards]routeShard
+	crossings  [shards]crossShard
+	farAsks    [shards]farShard
+	routeN     atomic.Int64
+	crossLast  atomic.Uint64
+	landed     landed
+	departed   departures
+	departedN  atomic.Int64
+
 	wheels    wheels
 	gate      *limit.Gate
 	addresses *limit.Addresses
@@ -102,6 +114,9 @@ func New(cfg Config) (*Hub, error) {
 		h.receipts[i].m = make(map[string]*receiptWait)
 		h.dedup[i].m = make(map[dedupKey]*dedupEntry)
 		h.sessions[i].m = make(map[secretHash]*Session)
+		h.routes[i].m = make(map[string]*route)
+		h.crossings[i].m = make(map[uint64]*crossing)
+		h.farAsks[i].m = make(map[farKey]*pending)
 	}
 	h.bounds.Store(h.cfg.configured())
 	h.turns.New = func() any { return h.NewTurn() }
@@ -109,6 +124,7 @@ func New(cfg Config) (*Hub, error) {
 	h.defaultRule.setDefaults()
 	h.links.init()
 	h.historian.init()
+	h.joinFleet(cfg.Fleet)
 	return h, nil
 }
 
@@ -148,6 +164,10 @@ func (h *Hub) sweep(t *Turn, round int) {
 	h.expireDedup(t.clock())
 	h.expireReceipts(t, round)
 	h.expireChannels(t, round)
+	if h.fleet != nil {
+		h.expireDepartures(t.clock())
+		h.forwardAll(t, round)
+	}
 }
 
 func (h *Hub) shardOf(name string) int      { return int(maphash.String(h.hash, name) % shards) }

@@ -27,4 +27,7 @@ func (t *Turn) newID() string {
 // ownString is b as a string without a copy. b must never change again.
 func ownString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// bytesOf is s as bytes without a copy. They must not be changed.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 func cloneString(s string) string { return strings.Clone(s) }

@@ -26,7 +26,7 @@ func (h *Hub) Load() error {
 			return nil
 		}
 		if r.Receipts {
-			h.await(r.MessageID, r.From, r.To, r.ExpiresMS)
+			h.await(r.MessageID, r.From, r.To, r.ExpiresMS, true)
 		}
 		n++
 		return nil

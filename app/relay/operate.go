@@ -153,6 +153,10 @@ func (h *Hub) follow(ctx context.Context, p *pending, answers chan Answer, overr
 	for {
 		select {
 		case a := <-answers:
+			if a.unreached {
+				h.totals.errors.add(string(a.Err.Code))
+				return a.Err
+			}
 			if err := each(a); err != nil {
 				return stop(err)
 			}

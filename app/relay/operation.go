@@ -45,6 +45,8 @@ type Answer struct {
 	Payload wire.Payload
 	More    bool
 	Err     *wire.Error
+
+	unreached bool // no agent was asked: Err says why
 }
 
 // PublishArgs is a message to a channel.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -86,6 +87,13 @@ func (p *parkedMessage) handOut() (first bool) {
 
 func newParked(m *letter, to string, expiresMS int64) *parkedMessage {
 	data := append([]byte(nil), m.payload.Data...)
+	if m.shared { // with a parcel that must not be kept for one message
+		m.from = strings.Clone(m.from)
+		m.headers = slices.Clone(m.headers)
+		for i := range m.headers {
+			m.headers[i] = wire.Header{Name: strings.Clone(m.headers[i].Name), Value: strings.Clone(m.headers[i].Value)}
+		}
+	}
 	p := &parkedMessage{Parked: Parked{MessageID: strings.Clone(m.id), From: m.from, To: to, TimeMS: m.timeMS, ExpiresMS: expiresMS,
 		Class: m.class, Receipts: m.receipts, Headers: slices.Clone(m.headers), Payload: wire.Payload{Data: data, Binary: m.payload.Binary}}}
 	p.file()
@@ -112,6 +120,10 @@ func (h *Hub) park(t *Turn, m *letter, by *caller, once *dedupEntry) {
 	}
 	p := newParked(m, string(m.to), m.timeMS+ttl.Milliseconds())
 	if err := h.mail.Add(&p.entry); err != nil {
+		if m.shared && errors.Is(err, mailbox.ErrDuplicate) { // another node forwards it once more
+			by.ok(t, &wire.OK{For: wire.KindSend, MessageID: m.id, Outcome: wire.Parked})
+			return
+		}
 		t.count.dropped[dropMailboxFull]++
 		h.refuse(t, m, by, once, wire.Error{Code: wire.Overloaded, Message: err.Error(), RetryAfterMS: retryMS(t.spread(5 * time.Second))})
 		return

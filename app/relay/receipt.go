@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"agentnet/app/relay/parcel"
 	"agentnet/app/wire"
 )
 
@@ -24,14 +25,15 @@ type receiptShard struct {
 type receiptWait struct {
 	from, to  string
 	expiresMS int64
+	origin    bool // the message was accepted by this node
 }
 
 // expectReceipt notes that m's sender wants receipts.
 func (h *Hub) expectReceipt(m *letter) {
-	h.await(strings.Clone(m.id), m.from, string(m.to), m.timeMS+max(m.ttl, receiptTime).Milliseconds())
+	h.await(strings.Clone(m.id), m.from, string(m.to), m.timeMS+max(m.ttl, receiptTime).Milliseconds(), true)
 }
 
-func (h *Hub) await(id, from, to string, expiresMS int64) {
+func (h *Hub) await(id, from, to string, expiresMS int64, origin bool) {
 	sh := &h.receipts[h.shardOf(id)]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -41,7 +43,10 @@ func (h *Hub) await(id, from, to string, expiresMS int64) {
 			break
 		}
 	}
-	sh.m[id] = &receiptWait{from: from, to: to, expiresMS: expiresMS}
+	if old := sh.m[id]; old != nil && old.origin {
+		return
+	}
+	sh.m[id] = &receiptWait{from: from, to: to, expiresMS: expiresMS, origin: origin}
 }
 
 // unawait forgets a message that was refused after all.
@@ -59,28 +64,83 @@ func (s *Session) receipt(t *Turn, l *link, c *wire.Command) {
 		l.fail(t, c.ID, "", *overRate(wait))
 		return
 	}
-	sh := &s.hub.receipts[s.hub.shardOfBytes(c.MessageID)]
-	sh.mu.Lock()
-	w := sh.m[string(c.MessageID)]
-	mine := w != nil && w.to == s.agent.name
-	if mine && (c.State == wire.ReceiptDone || c.State == wire.ReceiptRefused) {
-		delete(sh.m, string(c.MessageID))
-	}
-	sh.mu.Unlock()
-	if !mine {
-		l.fail(t, c.ID, "", wire.Error{Code: wire.NotFound, Message: "receipt: nobody waits for a receipt of that message from this agent"})
+	by := &caller{link: l, session: s, id: c.ID}
+	r := &wire.Receipt{MessageID: string(c.MessageID), From: s.agent.name, State: c.State, Note: string(c.Note), TimeMS: t.wallMS()}
+	if w := s.hub.awaited(r.MessageID, r.From, r.State, false); w != nil {
+		s.hub.tellSender(t, w.from, r)
 		return
 	}
-	s.hub.tellSender(t, w.from, &wire.Receipt{MessageID: string(c.MessageID), From: s.agent.name, State: c.State, Note: string(c.Note), TimeMS: t.wallMS()})
+	if s.hub.fleet == nil || !s.hub.seekSender(t, by, r) {
+		by.fail(t, errNoReceipt)
+	}
+}
+
+var errNoReceipt = wire.Error{Code: wire.NotFound, Message: "receipt: nobody waits for a receipt of that message from this agent"}
+
+// awaited finds the message that an agent speaks of; nil when nobody waits for that.
+func (h *Hub) awaited(id, from string, state wire.ReceiptState, origin bool) *receiptWait {
+	sh := &h.receipts[h.shardOf(id)]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	w := sh.m[id]
+	if w == nil || w.to != from || origin && !w.origin {
+		return nil
+	}
+	if state == wire.ReceiptDone || state == wire.ReceiptRefused {
+		delete(sh.m, id)
+	}
+	return w
+}
+
+// seekSender asks the other nodes for the one that accepted a message which its
+// receiver speaks of: the receiver moved here since it came. False: there is none.
+func (h *Hub) seekSender(t *Turn, by *caller, r *wire.Receipt) bool {
+	nodes := h.fleet.Nodes(nil)
+	if len(nodes) == 0 {
+		return false
+	}
+	number := h.crossLast.Add(1)
+	p := parcel.Append(nil, &parcel.Receipt{Number: number, ID: r.MessageID, From: r.From, State: r.State, Note: r.Note, TimeMS: r.TimeMS, Seek: true})
+	h.errand(t, nodes, number, p, func(t *Turn, o *parcel.Outcome) {
+		if o.Result != parcel.Done {
+			by.fail(t, errNoReceipt)
+		}
+	})
+	return true
 }
 
 // tellSender delivers a receipt to all sessions of the agent that sent the
-// message. No lock may be held.
+// message. No lock may be held but link.mu.
 func (h *Hub) tellSender(t *Turn, to string, r *wire.Receipt) {
-	a := h.agent([]byte(to))
-	if a == nil {
+	told := h.tellHere(t, to, r)
+	if h.fleet != nil {
+		if hosts := h.hosts(nil, to); len(hosts) > 0 {
+			h.postReceipt(t, hosts, to, r)
+			return
+		}
+	}
+	if !told {
 		t.count.dropped[dropNoSender]++
-		return
+	}
+}
+
+// postReceipt posts a receipt until the nodes have it.
+func (h *Hub) postReceipt(t *Turn, hosts []Host, to string, r *wire.Receipt) {
+	nodes := make([]string, len(hosts))
+	for i := range hosts {
+		nodes[i] = hosts[i].Node
+	}
+	number := h.crossLast.Add(1)
+	p := parcel.Append(nil, &parcel.Receipt{Number: number, To: to, ID: r.MessageID, From: r.From, State: r.State, Note: r.Note, TimeMS: r.TimeMS})
+	h.errand(t, nodes, number, p, nil)
+}
+
+// tellHere is tellSender for the sessions of this node. It answers false when there
+// are none.
+func (h *Hub) tellHere(t *Turn, to string, r *wire.Receipt) bool {
+	a := h.agent(bytesOf(to))
+	if a == nil {
+		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -93,6 +153,7 @@ func (h *Hub) tellSender(t *Turn, to string, r *wire.Receipt) {
 		})
 		s.mu.Unlock()
 	}
+	return len(a.sessions) > 0
 }
 
 // expireReceipts sweeps one part of the directory.

@@ -23,6 +23,13 @@ type requestShard struct {
 	m  map[uint64]*pending
 }
 
+// A farKey is what another node calls a request.
+type farKey struct {
+	node    string
+	number  uint64
+	adopted bool // that node answers it; else it asked
+}
+
 // A pending is a request that waits for its reply.
 type pending struct {
 	// Fixed at construction.
@@ -46,7 +53,16 @@ type pending struct {
 	// deadline ended it.
 	done    bool
 	replied bool
-	server  *Session // who was asked
+	server  *Session // who was asked, on this node
+
+	// Of requests that cross nodes; fixed before they are filed, except node and
+	// index.
+	far     farKey // what the node that asked, or answers in its own numbers, calls it
+	node    string // who was asked for an answer; "": a session of this node
+	index   uint64 // the answers that came from node so far; guarded by the shard's lock
+	sent    uint64 // the answers that went to another node so far; guarded by telling
+	movedTo string // the node that the asker's session moved to; guarded by telling
+	final   bool   // an ask that was handed on already goes to this node only
 }
 
 // request handles a question to an agent.
@@ -83,17 +99,29 @@ func (h *Hub) ask(t *Turn, who *Identity, p *pending, c *wire.Command) *wire.Err
 		e := forbidden("ask", c.To)
 		return &e
 	}
-	a := h.agent(c.To)
+	return h.askAny(t, p, c)
+}
+
+// askAny is ask for those who may.
+func (h *Hub) askAny(t *Turn, p *pending, c *wire.Command) *wire.Error {
 	timeout := requestTimeout
 	if c.TimeoutMS > 0 {
 		timeout = bounded(c.TimeoutMS, h.cfg.Limits.MaxTimeoutMS)
 	}
+	p.number = h.requestNumber()
+	p.began = t.clock()
+	p.timer.owner, p.timer.shard = p, uint8(p.number)
+	if h.fleet != nil && !p.final {
+		p.to = string(c.To)
+		if node := h.askElsewhere(t, c.To); node != "" {
+			return h.askNode(t, p, c, node, timeout)
+		}
+	}
+	a := h.agent(c.To)
 	if a == nil || a.pick() == nil {
 		return &wire.Error{Code: wire.AgentOffline, Message: fmt.Sprintf("agent %q is not connected", c.To)}
 	}
-	p.to, p.began = a.name, t.clock()
-	p.number = h.requestLast.Add(1)
-	p.timer.owner, p.timer.shard = p, uint8(p.number)
+	p.to = a.name
 	if e := h.expect(p); e != nil {
 		return e
 	}
@@ -126,6 +154,9 @@ func (h *Hub) expect(p *pending) *wire.Error {
 		return &wire.Error{Code: wire.Overloaded, Message: "too many requests wait for replies", RetryAfterMS: 1000}
 	}
 	sh.m[p.number] = p
+	if p.far.node != "" {
+		h.fileFar(p)
+	}
 	h.requestN.Add(1)
 	if s := p.asker; s != nil {
 		s.mu.Lock()
@@ -146,6 +177,9 @@ func (h *Hub) finish(p *pending) bool {
 	p.done = true
 	delete(sh.m, p.number)
 	sh.mu.Unlock()
+	if p.far.node != "" {
+		h.forgetFar(p)
+	}
 	h.requestN.Add(-1)
 	h.wheels.stop(&p.timer)
 	if s := p.asker; s != nil {
@@ -185,6 +219,9 @@ func (s *Session) replyTo(t *Turn, l *link, c *wire.Command) {
 	}
 	sh.mu.Unlock()
 	if p == nil || p.to != s.agent.name {
+		if h.fleet != nil && s.replyAfar(t, l, c) {
+			return
+		}
 		t.count.dropped[dropNoAsker]++
 		l.fail(t, c.ID, "", wire.Error{Code: wire.Gone, Message: fmt.Sprintf("request %d is gone: answered, cancelled or out of time", c.Request)})
 		return
@@ -198,15 +235,21 @@ func (s *Session) replyTo(t *Turn, l *link, c *wire.Command) {
 	} else { // the last reply is never refused, but counts
 		s.agent.charge(t.clock(), len(c.Payload.Data))
 	}
+	h.replied(t, p, first, &wire.Reply{From: s.agent.name, Payload: c.Payload, More: c.More, Err: c.Err})
+}
+
+// replied carries one reply to the asker of p and ends p with the last.
+func (h *Hub) replied(t *Turn, p *pending, first bool, v *wire.Reply) {
 	if first {
 		h.reply.observe(time.Duration(t.clock()-p.began), 1)
 	}
 	t.count.messages++
-	if !c.More && !h.finish(p) {
+	if !v.More && !h.finish(p) {
 		t.count.dropped[dropNoAsker]++
 		return
 	}
-	p.tell(t, &wire.Reply{ID: p.askID, From: s.agent.name, Payload: c.Payload, More: c.More, Err: c.Err})
+	v.ID = p.askID
+	p.tell(t, v)
 }
 
 // tell hands one reply to the asker.
@@ -219,6 +262,10 @@ func (p *pending) tell(t *Turn, v *wire.Reply) {
 	}
 	p.told = !v.More
 	t.delivered++
+	if p.movedTo != "" || p.far.node != "" && !p.far.adopted {
+		p.answerNode(v)
+		return
+	}
 	if p.answer != nil {
 		p.answer(Answer{From: v.From, More: v.More, Err: v.Err, Payload: wire.Payload{Data: append([]byte(nil), v.Payload.Data...), Binary: v.Payload.Binary}})
 		return
@@ -252,8 +299,12 @@ func (s *Session) cancel(t *Turn, c *wire.Command) {
 func (p *pending) callOff(t *Turn) {
 	sh := &p.hub.requests[p.number%shards]
 	sh.mu.Lock()
-	s := p.server
+	s, node := p.server, p.node
 	sh.mu.Unlock()
+	if node != "" {
+		p.cancelAt(node)
+		return
+	}
 	if s == nil {
 		return
 	}

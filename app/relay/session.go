@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/relay/queue"
@@ -33,35 +34,37 @@ type Session struct {
 
 	// mu guards the rest. It comes after link.mu, agent.mu and channel.mu, and
 	// nothing is locked while it is held but the hub's timers.
-	mu       sync.Mutex
-	who      *Identity
-	enc      wire.Encoding
-	link     *link // nil while the socket is gone
-	conn     Conn  // the link's
-	queue    queue.Queue
-	full     bool // the socket has a rest to send: nothing is written before writable
-	due      uint8
-	ended    bool
-	endWait  bool // an orderly end is on its way; no resume
-	mail     bool // parked messages wait for room in the queue
-	hadMail  bool // a copy may wait in the mailbox for this session alone
-	replayed bool // kept messages were replayed, and their senders are not told yet
-	state    wire.AgentState
-	replay   replay
-	lost     uint64 // direct frames that came while detached and found no room
-	slab     []byte
-	subs     []*subscription
-	late     []*subscription // those with something in the queue
-	asks     []*pending      // own requests that wait for a reply
-	acks     bool            // the client acknowledges
-	wentAt   uint64          // replay.last when the socket was lost
-	bytes    int64           // what Stats.QueueBytes counts for this session
-	frames   int64           // and Stats.QueueFrames
-	beat     time.Duration   // heartbeat interval
-	onTime   uint8           // heartbeats in a row that came in time
-	goneAt   int64           // when the socket was lost
-	fullAt   int64           // when the socket stopped taking
-	timer    timer           // resume window while detached, slow deadline while full
+	mu        sync.Mutex
+	who       *Identity
+	enc       wire.Encoding
+	link      *link // nil while the socket is gone
+	conn      Conn  // the link's
+	queue     queue.Queue
+	full      bool // the socket has a rest to send: nothing is written before writable
+	due       uint8
+	ended     bool
+	endWait   bool // an orderly end is on its way; no resume
+	mail      bool // parked messages wait for room in the queue
+	hadMail   bool // a copy may wait in the mailbox for this session alone
+	replayed  bool // kept messages were replayed, and their senders are not told yet
+	state     wire.AgentState
+	replay    replay
+	lost      uint64 // direct frames that came while detached and found no room
+	slab      []byte
+	subs      []*subscription
+	late      []*subscription   // those with something in the queue
+	asks      []*pending        // own requests that wait for a reply
+	acks      bool              // the client acknowledges
+	wentAt    uint64            // replay.last when the socket was lost
+	bytes     int64             // what Stats.QueueBytes counts for this session
+	frames    int64             // and Stats.QueueFrames
+	beat      time.Duration     // heartbeat interval
+	onTime    uint8             // heartbeats in a row that came in time
+	goneAt    int64             // when the socket was lost
+	fullAt    int64             // when the socket stopped taking
+	served    map[uint64]string // requests to answer that another node numbered, when the session moved
+	crossingN atomic.Int32      // own messages on their way to other nodes
+	timer     timer             // resume window while detached, slow deadline while full
 }
 
 // deliverable says whether messages are handed to the session at once. s.mu must

@@ -59,6 +59,11 @@ type Turn struct {
 	items []queue.Item    // leaving one queue
 	parts [][]byte        // their sealed frames
 	subs  []*subscription // one chunk of a channel's pass
+
+	hosts      []Host         // the nodes that hold one agent
+	outcomes   []nodeOutcomes // what other nodes are told in the end
+	concluded  []func(t *Turn)
+	concluding bool
 }
 
 // NewTurn makes a Turn for one goroutine.
@@ -141,6 +146,9 @@ func (t *Turn) flushLazy() {
 // wait; without it, answers may stay for a later Flush that must follow soon, so
 // that they share a system call with what comes next for the same socket.
 func (t *Turn) Flush(idle bool) {
+	if t.hub.fleet != nil {
+		t.concludeAll()
+	}
 	t.flushUrgent()
 	for pass := 0; len(t.channels) > 0 && pass < passesPerFlush; pass++ {
 		t.passChannels()
@@ -157,6 +165,9 @@ func (t *Turn) Flush(idle bool) {
 		if idle || t.lazyAge > lazyTurns || t.clock()-t.lazyFrom > int64(lazyFor) {
 			t.flushLazy()
 		}
+	}
+	if len(t.outcomes) > 0 {
+		t.postOutcomes()
 	}
 	t.end()
 }

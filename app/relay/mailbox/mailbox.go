@@ -190,6 +190,17 @@ func (b *Box[T]) Len(agent string) int {
 	return 0
 }
 
+// Agents returns those that something waits for, in no order.
+func (b *Box[T]) Agents() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]string, 0, len(b.agents))
+	for name := range b.agents {
+		out = append(out, name)
+	}
+	return out
+}
+
 // Count returns how many messages wait in total.
 func (b *Box[T]) Count() int {
 	b.mu.Lock()

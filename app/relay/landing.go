@@ -1,0 +1,286 @@
+package relay
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"agentnet/app/relay/parcel"
+	"agentnet/app/wire"
+)
+
+// landedMax bounds what a node remembers of what came from others, to know what
+// comes again.
+const landedMax = 1 << 16
+
+// landed remembers the newest of what other nodes may post again: receipts, and
+// messages that may be parked. What it holds are hashes under a seed that nobody
+// outside knows.
+type landed struct {
+	mu   sync.Mutex
+	m    map[uint64]struct{}
+	ring []uint64
+	next int
+}
+
+// first notes something; false when it was noted before.
+func (l *landed) first(hash uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, again := l.m[hash]; again {
+		return false
+	}
+	if l.m == nil {
+		l.m = make(map[uint64]struct{})
+	}
+	if len(l.ring) < landedMax {
+		l.ring = append(l.ring, hash)
+	} else {
+		delete(l.m, l.ring[l.next])
+		l.ring[l.next] = hash
+		l.next = (l.next + 1) % landedMax
+	}
+	l.m[hash] = struct{}{}
+	return true
+}
+
+// forget takes out what was noted too early.
+func (l *landed) forget(hash uint64) {
+	l.mu.Lock()
+	delete(l.m, hash)
+	l.mu.Unlock()
+}
+
+// landLetter takes a direct message from another node.
+func (h *Hub) landLetter(t *Turn, node string, p []byte) bool {
+	var l parcel.Letter
+	if !parcel.Read(p, &l) {
+		return false
+	}
+	m := letterOf(&l)
+	by := caller{node: node, id: l.Number}
+	if m.receipts {
+		h.await(strings.Clone(m.id), strings.Clone(m.from), strings.Clone(l.To), m.timeMS+max(m.ttl, receiptTime).Milliseconds(), false)
+	}
+	if onward := h.onward(l.To, l.Targets); len(onward) > 0 {
+		h.passOn(t, &m, &by, onward)
+		return true
+	}
+	h.land(t, &m, &by)
+	return true
+}
+
+// land gives a message of another node to the sessions that its receiver has here.
+func (h *Hub) land(t *Turn, m *letter, by *caller) {
+	n, held := h.deliver(t, m, m.spare)
+	switch {
+	case n > 0:
+		t.outcome(by.node, parcel.Outcome{Number: by.id, Result: parcel.Delivered, Sessions: n})
+	case held && m.spare:
+		t.outcome(by.node, parcel.Outcome{Number: by.id, Result: parcel.Done})
+	case held:
+		h.park(t, m, by, nil)
+	default:
+		by.absent(t)
+		return
+	}
+	if m.ttl > 0 { // its sender parks and forwards it, should the outcome be lost
+		h.landed.first(h.hashOf(m.id))
+	}
+}
+
+// forwardMax bounds the letters of one Mail, and forwardBytes their bytes.
+const (
+	forwardMax   = 128
+	forwardBytes = 64 << 10
+)
+
+// forward posts what is parked here for an agent to one of the nodes that hold it,
+// in order, and goes on when that node has it. The route's shard must be held; the
+// caller sets route.mail when the answer is true.
+func (h *Hub) forward(t *Turn, to string, hosts []Host) bool {
+	if len(hosts) == 0 {
+		return false
+	}
+	best := hosts[0]
+	for _, o := range hosts {
+		if o.Sessions > best.Sessions {
+			best = o
+		}
+	}
+	batch := h.mailBatch(t, to)
+	if len(batch) == 0 {
+		return false
+	}
+	to = strings.Clone(to)
+	h.postMail(t, best.Node, batch, false, func(t *Turn, ok bool) {
+		sh := &h.routes[h.shardOf(to)]
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		r := sh.m[to]
+		if r == nil {
+			return
+		}
+		r.mail = false
+		if !ok {
+			h.abandonMail(t, r)
+		}
+		h.advance(t, sh, to, r)
+	})
+	return true
+}
+
+// abandonMail lets those pass that waited behind parked messages which cannot be
+// forwarded now. The route's shard must be held.
+func (h *Hub) abandonMail(t *Turn, r *route) {
+	waiting := r.waiting
+	r.waiting = nil
+	for _, x := range waiting {
+		x.posted = false
+		t.conclude(func(t *Turn) {
+			if h.take(x) {
+				x.err = &errNoWay
+				h.crossed(t, x)
+			}
+		})
+	}
+}
+
+// mailBatch is the first of what is parked for an agent.
+func (h *Hub) mailBatch(t *Turn, to string) (batch []*parkedMessage) {
+	now, size := t.wallMS(), 0
+	for _, e := range h.mail.Waiting(to) {
+		p := e.Value
+		if p.only != nil || p.ExpiresMS <= now {
+			continue
+		}
+		if size += e.Bytes; len(batch) == forwardMax || size > forwardBytes && len(batch) > 0 {
+			break
+		}
+		batch = append(batch, p)
+	}
+	return batch
+}
+
+// postMail posts parked messages to a node until it has them, and forgets them
+// here.
+func (h *Hub) postMail(t *Turn, node string, batch []*parkedMessage, keep bool, then func(t *Turn, ok bool)) {
+	mail := parcel.Mail{Number: h.crossLast.Add(1), Keep: keep}
+	for _, p := range batch {
+		mail.Letters = append(mail.Letters, letterOfParked(p))
+	}
+	h.errand(t, []string{node}, mail.Number, parcel.Append(nil, &mail), func(t *Turn, o *parcel.Outcome) {
+		if o.Result == parcel.Done {
+			for _, p := range batch {
+				h.mailDone(p)
+			}
+		}
+		then(t, o.Result == parcel.Done)
+	})
+}
+
+func letterOfParked(p *parkedMessage) parcel.Letter {
+	return parcel.Letter{From: p.From, To: p.To, ID: p.MessageID, TimeMS: p.TimeMS, Class: p.Class, Receipts: p.Receipts, Headers: p.Headers, Payload: p.Payload,
+		TTLMS: max(p.ExpiresMS-p.TimeMS, 1)}
+}
+
+// landMail parks what another node had parked.
+func (h *Hub) landMail(t *Turn, node string, p []byte) bool {
+	var v parcel.Mail
+	if !parcel.Read(p, &v) {
+		return false
+	}
+	if !v.Keep && len(v.Letters) > 0 && h.agent(bytesOf(v.Letters[0].To)) == nil {
+		t.outcome(node, parcel.Outcome{Number: v.Number, Result: parcel.Absent})
+		return true
+	}
+	h.parkAll(t, v.Letters, func(t *Turn, e *wire.Error) {
+		o := parcel.Outcome{Number: v.Number, Result: parcel.Done}
+		if e != nil {
+			o.Result, o.Err = parcel.Failed, e
+		}
+		t.outcome(node, o)
+	})
+	return true
+}
+
+// parkAll parks letters of another node and tells when all are on disk, or one
+// could not be kept. What came before is not parked again.
+func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, then func(t *Turn, e *wire.Error)) {
+	g := &gathering{left: 1, then: then}
+	for i := range letters {
+		m := letterOf(&letters[i])
+		hash := h.hashOf(m.id)
+		if m.ttl <= 0 || !h.landed.first(hash) {
+			continue
+		}
+		if m.receipts {
+			h.await(strings.Clone(m.id), strings.Clone(m.from), strings.Clone(letters[i].To), m.timeMS+max(m.ttl, receiptTime).Milliseconds(), false)
+		}
+		g.add()
+		h.park(t, &m, &caller{settled: func(t *Turn, _ *wire.OK, e *wire.Error) {
+			if e != nil {
+				h.landed.forget(hash)
+			}
+			g.note(t, e)
+		}}, nil)
+	}
+	g.note(t, nil)
+}
+
+// A gathering waits for several things to be carried out.
+type gathering struct {
+	mu   sync.Mutex
+	left int
+	err  *wire.Error
+	then func(t *Turn, e *wire.Error)
+}
+
+func (g *gathering) add() { g.mu.Lock(); g.left++; g.mu.Unlock() }
+
+// note counts one down. The last calls then.
+func (g *gathering) note(t *Turn, e *wire.Error) {
+	g.mu.Lock()
+	if e != nil {
+		mine := *e
+		g.err = &mine
+	}
+	g.left--
+	left, err := g.left, g.err
+	g.mu.Unlock()
+	if left == 0 {
+		g.then(t, err)
+	}
+}
+
+// landReceipt tells the sessions of a sender what became of its message.
+func (h *Hub) landReceipt(t *Turn, node string, p []byte) bool {
+	var r parcel.Receipt
+	if !parcel.Read(p, &r) || !r.State.Valid() && r.State != wire.ReceiptDelivered && r.State != wire.ReceiptExpired {
+		return false
+	}
+	o := parcel.Outcome{Number: r.Number, Result: parcel.Done}
+	v := wire.Receipt{MessageID: r.ID, From: r.From, State: r.State, Note: r.Note, TimeMS: r.TimeMS}
+	switch {
+	case !h.landed.first(h.hashOf(node, r.Number)):
+	case r.Seek:
+		if w := h.awaited(r.ID, r.From, r.State, true); w != nil {
+			h.tellSender(t, w.from, &v)
+		} else {
+			o.Result = parcel.Absent
+		}
+	default:
+		h.tellHere(t, r.To, &v)
+	}
+	t.outcome(node, o)
+	return true
+}
+
+// onward are the nodes that a message for an agent has to be handed on to, besides
+// those that its sender's node knows.
+func (h *Hub) onward(agent string, targets []string) []Host {
+	if h.departedN.Load() == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(h.departedTo(agent), func(o Host) bool { return slices.Contains(targets, o.Node) })
+}

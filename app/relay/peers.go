@@ -1,0 +1,345 @@
+package relay
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"agentnet/app/relay/parcel"
+	"agentnet/app/wire"
+)
+
+// peers is what the Fleet calls.
+type peers struct{ h *Hub }
+
+// joinFleet makes the hub one of several nodes.
+func (h *Hub) joinFleet(make func(Peers) Fleet) {
+	if make == nil {
+		return
+	}
+	h.requestTag = (1 + uint64(rand.N(1<<20-1))) << 32
+	h.fleet = make(peers{h})
+}
+
+// requestNumber names a request. In a fleet no two nodes give the same one, because
+// a session takes those it has to answer along when it moves.
+func (h *Hub) requestNumber() uint64 {
+	n := h.requestLast.Add(1)
+	if h.requestTag != 0 {
+		n = h.requestTag | n&(1<<32-1)
+	}
+	return n
+}
+
+// hashOf is the keyed hash of what identifies something that came from a node.
+func (h *Hub) hashOf(what string, number ...uint64) uint64 {
+	var mh maphash.Hash
+	mh.SetSeed(h.hash)
+	mh.WriteString(what)
+	for _, n := range number {
+		maphash.WriteComparable(&mh, n)
+	}
+	return mh.Sum64()
+}
+
+// Receive carries out what another node posted.
+func (p peers) Receive(node string, parcels [][]byte) {
+	h := p.h
+	t := h.borrow()
+	defer h.giveBack(t)
+	for _, b := range parcels {
+		kind := parcel.KindOf(b)
+		h.totals.parcelsIn.Add(1)
+		if !h.landParcel(t, node, kind, b) {
+			h.totals.parcelsOdd.Add(1)
+			h.log.Warn("a parcel was not understood", "node", node, "kind", uint8(kind), "bytes", len(b))
+		}
+		t.concludeAll()
+		t.relieve()
+	}
+}
+
+// landParcel carries out one parcel; false when it is of an unknown kind or cannot
+// be read.
+func (h *Hub) landParcel(t *Turn, node string, kind parcel.Kind, b []byte) bool {
+	switch kind {
+	case parcel.KindLetter:
+		return h.landLetter(t, node, b)
+	case parcel.KindOutcomes:
+		return h.landOutcomes(t, node, b)
+	case parcel.KindReceipt:
+		return h.landReceipt(t, node, b)
+	case parcel.KindMail:
+		return h.landMail(t, node, b)
+	case parcel.KindAsk:
+		return h.landAsk(t, node, b)
+	case parcel.KindAnswer:
+		return h.landAnswer(t, node, b)
+	case parcel.KindCancel:
+		return h.landCancel(t, node, b)
+	case parcel.KindReply:
+		return h.landReply(t, b)
+	}
+	return false
+}
+
+func (h *Hub) landOutcomes(t *Turn, node string, b []byte) bool {
+	var v parcel.Outcomes
+	if !parcel.Read(b, &v) {
+		return false
+	}
+	for i := range v.List {
+		h.arrived(t, v.List[i].Number, node, &v.List[i])
+	}
+	return true
+}
+
+// Joined makes parked messages go to a node that just came.
+func (p peers) Joined(node string) {}
+
+// Left ends what waits for a node that is gone.
+func (p peers) Left(node string, planned bool) {
+	h := p.h
+	t := h.borrow()
+	defer h.giveBack(t)
+	h.nodeLeft(t, node)
+	h.requestsLeft(t, node)
+}
+
+// Lost notes parcels that will never come. Direct messages among them are told by
+// their own node, which gets no outcome; replies by the number of the next one.
+func (p peers) Lost(node string, parcels uint64) {
+	p.h.totals.parcelsLost.Add(parcels)
+	p.h.log.Warn("parcels of another node were lost on the way", "node", node, "parcels", parcels)
+}
+
+// AgentMoved forwards what is parked here for an agent that is somewhere else now.
+func (p peers) AgentMoved(agent string) {
+	h := p.h
+	if h.mail.Len(agent) == 0 {
+		return
+	}
+	t := h.borrow()
+	defer h.giveBack(t)
+	h.forwardParked(t, agent)
+}
+
+// forwardParked forwards what is parked here for an agent, if only others hold it.
+func (h *Hub) forwardParked(t *Turn, agent string) {
+	if h.agent(bytesOf(agent)) != nil {
+		return
+	}
+	hosts := h.hosts(nil, agent)
+	if len(hosts) == 0 {
+		return
+	}
+	sh := &h.routes[h.shardOf(agent)]
+	sh.mu.Lock()
+	r := sh.m[agent]
+	if r == nil {
+		r = new(route)
+		sh.m[cloneString(agent)] = r
+		h.routeN.Add(1)
+	}
+	if r.out == 0 && !r.mail { // else it goes when what is on the way has arrived
+		r.mail = h.forward(t, agent, hosts)
+	}
+	h.tidy(sh, agent, r)
+	sh.mu.Unlock()
+}
+
+// mailAgain is how often parked messages that could not be forwarded are tried
+// again.
+const mailAgain = 5
+
+// forwardAll tries again, every few seconds, what could not be forwarded before.
+func (h *Hub) forwardAll(t *Turn, round int) {
+	if h.fleet == nil || round%mailAgain != 0 || h.mail.Count() == 0 {
+		return
+	}
+	for _, agent := range h.mail.Agents() {
+		h.forwardParked(t, agent)
+	}
+}
+
+// Home and Cut are told to channels.
+func (p peers) Home(channel string, home Home, planned bool) {}
+func (p peers) Cut(cut bool)                                 {}
+
+// requestsLeft ends the requests that a node was asked or had asked.
+func (h *Hub) requestsLeft(t *Turn, node string) {
+	var asked, asking []*pending
+	for i := range h.requests {
+		sh := &h.requests[i]
+		sh.mu.Lock()
+		for _, p := range sh.m {
+			switch {
+			case p.node == node:
+				asked = append(asked, p)
+			case p.far.node == node || p.movedTo == node:
+				asking = append(asking, p)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	for _, p := range asked {
+		h.breakOff(t, p, &wire.Error{Code: wire.Unavailable, Message: "the node of the agent that was asked is gone; whether the request was carried out is not known"}, false)
+	}
+	for _, p := range asking {
+		if h.finish(p) {
+			p.callOff(t)
+		}
+	}
+}
+
+// farShard finds requests by what other nodes call them.
+type farShard struct {
+	mu sync.Mutex
+	m  map[farKey]*pending
+}
+
+func (h *Hub) farShard(k farKey) *farShard { return &h.farAsks[k.number%shards] }
+
+func (h *Hub) farAsk(k farKey) *pending {
+	sh := h.farShard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.m[k]
+}
+
+func (h *Hub) fileFar(p *pending) {
+	sh := h.farShard(p.far)
+	sh.mu.Lock()
+	sh.m[p.far] = p
+	sh.mu.Unlock()
+}
+
+func (h *Hub) forgetFar(p *pending) {
+	sh := h.farShard(p.far)
+	sh.mu.Lock()
+	if sh.m[p.far] == p {
+		delete(sh.m, p.far)
+	}
+	sh.mu.Unlock()
+}
+
+// summary is what other nodes know of an agent: the best state of its live
+// sessions, how many of those there are, and of all.
+func (a *agent) summary() (state wire.AgentState, live, all int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sum()
+}
+
+// sum is summary with a.mu held.
+func (a *agent) sum() (state wire.AgentState, live, all int) {
+	state = wire.Away
+	for _, s := range a.sessions {
+		s.mu.Lock()
+		if s.live() {
+			live++
+			if askRank(s.state, true) < askRank(state, true) {
+				state = s.state
+			}
+		}
+		s.mu.Unlock()
+	}
+	return state, live, len(a.sessions)
+}
+
+// declare tells the fleet how the agent is, if that is new. No lock may be held but
+// link.mu.
+func (a *agent) declare() {
+	f := a.hub.fleet
+	if f == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	state, live, all := a.sum()
+	if all == 0 { // part has told that it is gone
+		return
+	}
+	if now := (Host{State: state, Sessions: live}); !a.declared || a.told != now {
+		a.declared, a.told = true, now
+		f.AgentHere(a.name, state, live)
+	}
+}
+
+// departure is a node that took a session over from here.
+type departure struct {
+	node  string
+	until int64
+}
+
+// departures remembers, for as long as others may not know it yet, where sessions
+// of this node went.
+type departures struct {
+	mu sync.RWMutex
+	m  map[string][]departure
+}
+
+// departureTime is how long messages that still come here for a session that moved
+// are handed on.
+const departureTime = 10 * time.Second
+
+// departedTo are the nodes that lately took sessions of an agent over.
+func (h *Hub) departedTo(agent string) (nodes []Host) {
+	d := &h.departed
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, v := range d.m[agent] {
+		nodes = append(nodes, Host{Node: v.node, State: wire.Available, Sessions: 1})
+	}
+	return nodes
+}
+
+// noteDeparture remembers where a session went.
+func (h *Hub) noteDeparture(now int64, agent, node string) {
+	d := &h.departed
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := slices.DeleteFunc(d.m[agent], func(v departure) bool { return v.node == node })
+	if len(list) == len(d.m[agent]) {
+		h.departedN.Add(1)
+	}
+	if d.m == nil {
+		d.m = make(map[string][]departure)
+	}
+	d.m[agent] = append(list, departure{node: node, until: now + int64(departureTime)})
+}
+
+// expireDepartures forgets what all others know by now.
+func (h *Hub) expireDepartures(now int64) {
+	if h.departedN.Load() == 0 {
+		return
+	}
+	d := &h.departed
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for agent, list := range d.m {
+		kept := slices.DeleteFunc(list, func(v departure) bool { return v.until <= now })
+		h.departedN.Add(int64(len(kept) - len(list)))
+		if len(kept) == 0 {
+			delete(d.m, agent)
+		} else {
+			d.m[agent] = kept
+		}
+	}
+}
+
+// passOn hands a message on to nodes that took sessions over from here.
+func (h *Hub) passOn(t *Turn, m *letter, by *caller, onward []Host) {
+	m.onward = true
+	t.hosts = append(t.hosts[:0], onward...)
+	sh := &h.routes[h.shardOfBytes(m.to)]
+	sh.mu.Lock()
+	e := h.enterRoute(t, sh, m, by, nil)
+	sh.mu.Unlock()
+	if e != nil {
+		by.fail(t, *e)
+	}
+	t.concludeAll()
+}
