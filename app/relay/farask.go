@@ -207,6 +207,7 @@ func (h *Hub) landCancel(t *Turn, node string, b []byte) bool {
 	}
 	return true
 }
+
 // replyAfar carries a reply to the node that numbered its request, when the session
 // has moved since. False: it is not such a request.
 func (s *Session) replyAfar(t *Turn, l *link, c *wire.Command) bool {
