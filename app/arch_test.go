@@ -35,7 +35,6 @@ var mayImport = map[string][]string{
 
 	"app/auth":              {"app/wire", "app/relay"},
 	"app/apptest/link":      {},
-	"app/replica":           {},
 	"app/cluster/redistest": {},
 	"app/cluster":           {"app/wire", "app/relay"},
 	"embedded":              {},
