@@ -44,6 +44,7 @@ type App struct {
 	hub      *relay.Hub
 	sockets  *ws.Server
 	web      *web.Server
+	acting   acting
 
 	// closers undo what New did, the last one first.
 	closers []closer
@@ -71,7 +72,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, options ...Option) (
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openBroker, a.openJournal, a.openHub, a.openDoors} {
+	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openDoors} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
@@ -180,6 +181,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.auth.Run(work) })
 	g.Go(func() error { return a.store.Watch(work, a.auth.Changed) })
 	g.Go(func() error { return a.web.Run(work) })
+	g.Go(func() error { return a.runActing(work) })
 	g.Go(func() error { return a.web.Serve(a.ln) })
 	close(a.ready)
 

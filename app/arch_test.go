@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 	"web/static": {},
 	"web/ui":     {},
 	"web/ws":     {"app/wire", "app/relay"},
-	"web/api":    {"app/wire", "app/relay", "app/scale", "app/doctor"},
+	"web/api":    {"app/wire", "app/relay", "app/scale", "app/notify", "app/doctor"},
 	"web/dash":   {"app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static"},
 	"web":        {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console"},
 	"web/sdk":    {},
@@ -68,7 +68,7 @@ var mayImport = map[string][]string{
 
 	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
-		"app/scale/actuate", "app/replica", "app/notify", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
+		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth"},
 	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth"},
 	"app/e2e":     {},
@@ -77,7 +77,7 @@ var mayImport = map[string][]string{
 // inTests says what the _test.go files of a package may import on top.
 var inTests = map[string][]string{
 	"app/wire": {"app/wire/agentnetpb"},
-	"app":      {"app/apptest", "app/client"},
+	"app":      {"app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
 	"app/cli":  {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.
 	"app/e2e": {"app", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},

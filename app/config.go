@@ -39,6 +39,8 @@ type Config struct {
 	Drain    Drain        `yaml:"drain" embed:"" prefix:"drain-" help:"What happens at a stop."`
 	Auth     Auth         `yaml:"auth" embed:"" prefix:"auth-" help:"Who may connect, besides holders of tokens made by \"agentnet token create\"."`
 
+	Notify Notify `yaml:"notify" embed:"" prefix:"notify-" help:"Whom to tell when something is amiss."`
+
 	Compression    bool `yaml:"compression" default:"false" negatable:"" help:"Offer permessage-deflate. It costs memory and processor time for each message."`
 	CompressionMin Size `yaml:"compression_min" default:"1KiB" help:"Messages from this size on are compressed."`
 	PublicPage     bool `yaml:"public_page" default:"false" negatable:"" help:"Show the numbers of the first page to everybody, not only to this machine."`

@@ -35,6 +35,8 @@ type Config struct {
 	// Prepare is called once with the fiber app before its first request, for what
 	// Socket needs of it (ws.Configure). May be nil.
 	Prepare func(*fiber.App)
+	// Notifier has the ways to tell people, for /v1/notify. May be nil.
+	Notifier api.Notifier
 	// Readings are further metrics. May be nil.
 	Readings func() []api.Reading
 
@@ -144,7 +146,8 @@ func New(cfg Config) (*Server, error) {
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
 		},
 		Doctor: cfg.Doctor, Seen: s.seen,
-		Logger: cfg.Logger,
+		Notifier: cfg.Notifier,
+		Logger:   cfg.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)

@@ -72,6 +72,7 @@ type commands struct {
 	Health     healthCommand     `cmd:"" help:"Say whether a relay lives, by exit code, for containers."`
 	Backup     backupCommand     `cmd:"" help:"Write all data into one file, beside a running server."`
 	Restore    restoreCommand    `cmd:"" help:"Put a backup into a data directory."`
+	Notify     notifyCommands    `cmd:"" help:"Show and try the ways to tell people."`
 	Config     configCommands    `cmd:"" help:"Check, show and explain the configuration."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`

@@ -81,6 +81,8 @@ type Config struct {
 	// Seen tells how a request arrived; its Peer is hidden from strangers. Nil: only
 	// the client's address is told.
 	Seen func(*fiber.Ctx) doctor.Seen
+	// Notifier has the ways to tell people. Nil: its routes are not there.
+	Notifier Notifier
 	// Waiting bounds the requests that wait for a reply at one time. Defaults to
 	// 4096.
 	Waiting int
@@ -135,6 +137,7 @@ func New(cfg Config) (*API, error) {
 	a.examiner.run = cfg.Doctor
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.routes = append(a.table(), a.doctorRoutes()...)
+	a.routes = append(a.routes, a.notifyRoutes()...)
 	var err error
 	if a.registry, err = newRegistry(cfg); err != nil {
 		return nil, err

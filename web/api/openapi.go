@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,10 +33,11 @@ func (a *API) openAPI() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("api: describe %s %s: %w", route.Method, route.Path, err)
 		}
-		item, _ := paths[route.Path].(object)
+		path := pathParameter.ReplaceAllString(route.Path, "{$1}")
+		item, _ := paths[path].(object)
 		if item == nil {
 			item = object{}
-			paths[route.Path] = item
+			paths[path] = item
 		}
 		item[strings.ToLower(route.Method)] = operation
 	}
@@ -65,6 +67,9 @@ func (a *API) openAPI() ([]byte, error) {
 	}, "", " ")
 }
 
+// pathParameter is a part of a route's path that stands for any value.
+var pathParameter = regexp.MustCompile(`:([a-z]+)`)
+
 // operation describes one route.
 func (s *schemas) operation(route Route) (object, error) {
 	op := object{"operationId": route.Name, "summary": route.Summary}
@@ -78,11 +83,18 @@ func (s *schemas) operation(route Route) (object, error) {
 	case Scrape:
 		op["security"] = []object{{}, {"token": []string{}}}
 	}
+	var parameters []object
+	for _, found := range pathParameter.FindAllStringSubmatch(route.Path, -1) {
+		parameters = append(parameters, object{"name": found[1], "in": "path", "required": true, "schema": object{"type": "string"}})
+	}
 	if route.Query != nil {
-		parameters, err := s.parameters(route.Query)
+		query, err := s.parameters(route.Query)
 		if err != nil {
 			return nil, err
 		}
+		parameters = append(parameters, query...)
+	}
+	if parameters != nil {
 		op["parameters"] = parameters
 	}
 	if route.Body != nil {

@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"agentnet/app/egress"
+	"agentnet/app/notify"
+	"agentnet/app/scale"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// acting is what this node does to the world outside: it tells people.
+type acting struct {
+	notifier  *notify.Notifier
+	heartbeat *notify.Heartbeat // nil: none is configured
+	gate      *Gate
+	links     links
+}
+
+// openActing makes the ways to tell people and the gate for work that can wait.
+func (a *App) openActing(context.Context) error {
+	c := &a.cfg.Notify
+	allow, err := egress.ParseNetworks(c.AllowNetworks)
+	if err != nil {
+		return fmt.Errorf("notify.allow_networks: %w", err)
+	}
+	a.acting.gate = NewGate(a.hub.Level)
+	a.acting.links = links{root: strings.TrimRight(a.cfg.PublicURL, "/")}
+	cfg := notify.Config{Allow: allow, From: c.From, Logger: a.log,
+		Hold: func(ctx context.Context, most time.Duration) error { return a.acting.gate.Wait(ctx, WorkNotify, most) }}
+	if cfg.From == "" {
+		cfg.From = a.cfg.Node + ", " + a.cfg.Region
+	}
+	if cfg.Template, err = c.template(); err != nil {
+		return fmt.Errorf("notify.template_file: %w", err)
+	}
+	for i := range c.Targets {
+		ch, err := c.Targets[i].channel()
+		if err != nil {
+			return fmt.Errorf("notify.targets[%d]: %w", i, err)
+		}
+		cfg.Channels = append(cfg.Channels, ch)
+	}
+	if a.acting.notifier, err = notify.New(cfg); err != nil {
+		return err
+	}
+	if c.HeartbeatURL != "" {
+		a.acting.heartbeat, err = notify.NewHeartbeat(notify.HeartbeatConfig{URL: c.HeartbeatURL, Method: c.HeartbeatMethod,
+			Every: time.Duration(c.HeartbeatEvery), Allow: allow, Healthy: a.healthy, Logger: a.log})
+	}
+	return err
+}
+
+// runActing delivers notifications and heartbeats until ctx ends.
+func (a *App) runActing(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.acting.notifier.Run(ctx) })
+	if a.acting.heartbeat != nil {
+		g.Go(func() error { return a.acting.heartbeat.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// healthy says what keeps this node from being well.
+func (a *App) healthy() error {
+	var errs []error
+	for _, r := range a.hub.Ready() {
+		if !r.OK {
+			errs = append(errs, fmt.Errorf("%s: %s", r.Check, r.Message))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Notifier tells people what the scaling engine notices.
+func (a *App) Notifier() scale.Notifier { return &a.acting }
+
+// Notify implements scale.Notifier.
+func (t *acting) Notify(_ context.Context, n scale.Notice) error {
+	return t.notifier.Send(t.links.message(n))
+}
+
+// links knows where pages are, for messages.
+type links struct{ root string }
+
+// page is the address of a page; "" where no public address is configured.
+func (l links) page(path string) string {
+	if l.root == "" {
+		return ""
+	}
+	return l.root + path
+}
+
+// message puts a notice into the words of package notify.
+func (l links) message(n scale.Notice) notify.Message {
+	m := notify.Message{At: n.At, Group: n.Group, Link: l.page("/alerts")}
+	for i, e := range n.Events {
+		it := notify.Item{Key: e.Alert, Rule: e.Alert, At: e.At, Since: e.At, Resolved: e.To == scale.Resolved, Why: e.Why, Severity: severity(n.Severity)}
+		if i < len(n.Details) {
+			d := n.Details[i]
+			it.Rule, it.Node, it.Severity, it.Value, it.Threshold, it.Response, it.Runbook = d.Rule, d.Node, severity(d.Severity), d.Value, d.Threshold, d.Response, d.Runbook
+			if !d.Since.IsZero() {
+				it.Since = d.Since
+			}
+			if d.Runbook != "" {
+				it.Link = l.page("/runbooks/" + d.Runbook)
+			}
+		}
+		m.Items = append(m.Items, it)
+	}
+	return m
+}
+
+func severity(s scale.Severity) notify.Severity {
+	if s == scale.Critical {
+		return notify.Critical
+	}
+	return notify.Warning
+}
