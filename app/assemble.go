@@ -28,7 +28,7 @@ import (
 // openBroker connects to the external Redis, or starts the embedded one. Both are
 // used by the same code.
 func (a *App) openBroker(ctx context.Context) error {
-	cfg := cluster.Config{URL: a.cfg.Redis, Logger: a.log}
+	cfg := cluster.BrokerConfig{URL: a.cfg.Redis, Logger: a.log}
 	if a.cfg.Redis == "" {
 		e := &a.cfg.Embedded
 		srv, err := embedded.Start(ctx, embedded.Config{Dir: filepath.Join(a.dataDir(), "embedded"), Listen: e.Listen, Password: e.Password, Logger: a.log,
@@ -40,7 +40,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		a.onClose("embedded redis", srv.Close)
 		cfg.Dial, cfg.Password = srv.Dial, e.Password
 	}
-	b, err := cluster.New(ctx, cfg)
+	b, err := cluster.OpenBroker(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}

@@ -20,7 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer server.Close(context.Background())
-	broker, err := New(b.Context(), Config{Dial: server.Dial})
+	broker, err := OpenBroker(b.Context(), BrokerConfig{Dial: server.Dial})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -2,8 +2,8 @@
 // relay.Broker: channel history beyond the recent window, who hosts which agent,
 // and shared counters.
 //
-// The same code runs over the embedded Redis of a lone node (by Config.Dial) and
-// over a real one (by Config.URL), and uses only commands that both have: no
+// The same code runs over the embedded Redis of a lone node (by BrokerConfig.Dial) and
+// over a real one (by BrokerConfig.URL), and uses only commands that both have: no
 // scripts, no transactions, no client-side caching. Every call ends with its
 // context, whatever Redis does. Keys carry the prefix "agn:" and the hash tag of
 // what they belong to, so that each call stays within one slot of a Redis Cluster.
@@ -15,7 +15,6 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,8 +47,8 @@ const (
 	closeWithin = 3 * time.Second
 )
 
-// Config says which Redis a Broker uses: exactly one of URL and Dial.
-type Config struct {
+// BrokerConfig says which Redis a Broker uses: exactly one of URL and Dial.
+type BrokerConfig struct {
 	// URL is redis://[user:password@]host:port[/db], or rediss:// for TLS.
 	URL string
 	// Dial makes connections to a Redis that has no address, with Password.
@@ -74,7 +73,7 @@ type Broker struct {
 	closed  bool
 	runID   string               // of Redis, as last read
 	trimmed map[string]time.Time // channel: when its age was last looked at
-	hosted  map[string]*host     // by node
+	hosted  map[string]*crowd    // by node
 	longest time.Duration        // age of history that was appended
 
 	suspects   map[string]struct{} // channels whose last Append failed
@@ -83,15 +82,15 @@ type Broker struct {
 
 var _ relay.Broker = (*Broker)(nil)
 
-// New connects. ctx bounds the first connection; later ones are made as needed.
-func New(ctx context.Context, cfg Config) (*Broker, error) {
+// OpenBroker connects. ctx bounds the first connection; later ones are made as needed.
+func OpenBroker(ctx context.Context, cfg BrokerConfig) (*Broker, error) {
 	opt, err := clientOption(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to redis: %w", err)
 	}
 	b := &Broker{
 		log: cfg.Logger, now: cfg.Now, slots: make(chan struct{}, inFlight),
-		trimmed: map[string]time.Time{}, hosted: map[string]*host{}, suspects: map[string]struct{}{},
+		trimmed: map[string]time.Time{}, hosted: map[string]*crowd{}, suspects: map[string]struct{}{},
 		id: rand.Text(),
 	}
 	if b.log == nil {
@@ -100,10 +99,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	if b.now == nil {
 		b.now = time.Now
 	}
-	if until, ok := ctx.Deadline(); ok {
-		opt.Dialer.Timeout = max(min(time.Until(until), stall), time.Millisecond)
-	}
-	if b.client, err = rueidis.NewClient(opt); err != nil {
+	if b.client, err = opt.client(ctx); err != nil {
 		return nil, fmt.Errorf("connect to redis: %w", err)
 	}
 	if _, err = b.readRunID(ctx); err != nil {
@@ -111,33 +107,6 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, fmt.Errorf("connect to redis: %w", err)
 	}
 	return b, nil
-}
-
-// clientOption turns a Config into the client's words.
-func clientOption(cfg Config) (opt rueidis.ClientOption, err error) {
-	switch {
-	case (cfg.URL != "") == (cfg.Dial != nil):
-		return opt, errors.New("give a redis URL or an embedded store, and not both")
-	case cfg.URL != "":
-		if opt, err = parseURL(cfg.URL); err != nil {
-			return opt, err
-		}
-	default:
-		opt.InitAddress = []string{"embedded:0"}
-		opt.Password = cfg.Password
-		opt.DialCtxFn = func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
-			return cfg.Dial(ctx)
-		}
-	}
-	opt.ForceSingleClient = true // Cluster and Sentinel come with the rest of this package
-	opt.DisableCache = true      // the embedded store has no CLIENT TRACKING
-	opt.DisableRetry = true      // who calls decides, within its own time
-	opt.AlwaysPipelining = true  // a call that runs out of time leaves the connection to the others
-	opt.PipelineMultiplex = -1   // one connection: what is sent first is done first
-	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
-	opt.Dialer.Timeout = stall
-	opt.ConnWriteTimeout = stall
-	return opt, nil
 }
 
 // do sends cmds in one batch and returns their results, or an error when ctx ends

@@ -194,7 +194,7 @@ func TestIdleHistoryExpires(t *testing.T) {
 }
 
 // eventually polls until ok or fails after limit: for what happens in another process.
-func eventually(t *testing.T, limit time.Duration, ok func() bool) {
+func eventually(t testing.TB, limit time.Duration, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(limit); !ok(); {
 		if time.Now().After(end) {

@@ -28,8 +28,8 @@ const (
 
 func hostKey(node string) string { return prefix + "{node:" + node + "}:agents" }
 
-// A host is what one node has announced.
-type host struct {
+// A crowd is what one node has announced.
+type crowd struct {
 	agents map[string]struct{}
 	whole  bool // the next call replaces all: what Redis has is not known
 }
@@ -59,7 +59,7 @@ func (b *Broker) note(node string, came, left []string) (all []string) {
 	defer b.mu.Unlock()
 	h := b.hosted[node]
 	if h == nil {
-		h = &host{agents: map[string]struct{}{}, whole: true}
+		h = &crowd{agents: map[string]struct{}{}, whole: true}
 		b.hosted[node] = h
 	}
 	for _, a := range left {
@@ -75,13 +75,22 @@ func (b *Broker) note(node string, came, left []string) (all []string) {
 	return h.all()
 }
 
+// noteForLater keeps a change that cannot be announced now; the next call announces
+// everything.
+func (b *Broker) noteForLater(node string, came, left []string) {
+	b.note(node, came, left)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hosted[node].whole = true
+}
+
 func (b *Broker) noteWhole(node string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.hosted[node].all()
 }
 
-func (h *host) all() []string {
+func (h *crowd) all() []string {
 	return slices.AppendSeq(make([]string, 0, len(h.agents)), maps.Keys(h.agents))
 }
 

@@ -160,22 +160,22 @@ func TestConfigFaults(t *testing.T) {
 	s := startEmbedded(t)
 	tests := []struct {
 		name string
-		cfg  Config
+		cfg  BrokerConfig
 		want string
 	}{
-		{"neither", Config{}, "redis URL"},
-		{"both", Config{URL: "redis://x", Dial: s.config.Dial}, "not both"},
-		{"scheme", Config{URL: "http://localhost"}, "redis://"},
-		{"host", Config{URL: "redis://"}, "host"},
-		{"port", Config{URL: "redis://h:99999"}, "port"},
-		{"database", Config{URL: "redis://h/x"}, "database"},
-		{"query", Config{URL: "redis://h?db=1"}, "?"},
-		{"unreadable", Config{URL: "redis://u:sec%ret@h"}, "%XX"},
-		{"refused", Config{URL: "redis://u:secret@127.0.0.1:1"}, "refused"},
+		{"neither", BrokerConfig{}, "redis URL"},
+		{"both", BrokerConfig{URL: "redis://x", Dial: s.config.Dial}, "not both"},
+		{"scheme", BrokerConfig{URL: "http://localhost"}, "redis://"},
+		{"host", BrokerConfig{URL: "redis://"}, "host"},
+		{"port", BrokerConfig{URL: "redis://h:99999"}, "port"},
+		{"database", BrokerConfig{URL: "redis://h/x"}, "database"},
+		{"query", BrokerConfig{URL: "redis://h?db=1"}, "?"},
+		{"unreadable", BrokerConfig{URL: "redis://u:sec%ret@h"}, "%XX"},
+		{"refused", BrokerConfig{URL: "redis://u:secret@127.0.0.1:1"}, "refused"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b, err := New(within(t), tt.cfg)
+			b, err := OpenBroker(within(t), tt.cfg)
 			if err == nil {
 				b.Close()
 				t.Fatal("New succeeded, want an error")

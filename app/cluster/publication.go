@@ -113,6 +113,16 @@ func (r *reader) uvarint() uint64 {
 	return v
 }
 
+func (r *reader) byte() byte {
+	if len(r.b) == 0 {
+		r.fault()
+		return 0
+	}
+	v := r.b[0]
+	r.b = r.b[1:]
+	return v
+}
+
 func (r *reader) text() string {
 	n := r.uvarint()
 	if n > uint64(len(r.b)) {

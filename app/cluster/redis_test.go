@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A store is a Redis of either kind, as a test sees it.
 type store struct {
-	config Config
+	config BrokerConfig
 	// restart stops it and starts it again with all or nothing of its content.
 	restart func(t *testing.T, keepContent bool)
 }
@@ -59,7 +59,7 @@ func startEmbedded(t *testing.T) *store {
 	}
 	start()
 	t.Cleanup(func() { stop() })
-	s.config = Config{Dial: func(ctx context.Context) (net.Conn, error) { return server.Dial(ctx) }}
+	s.config = BrokerConfig{Dial: func(ctx context.Context) (net.Conn, error) { return server.Dial(ctx) }}
 	s.restart = func(t *testing.T, keepContent bool) {
 		stop()
 		if !keepContent {
@@ -100,7 +100,7 @@ func startRedis(t *testing.T) *store {
 	}
 	start()
 	t.Cleanup(func() { stop(true) })
-	s := &store{config: Config{URL: fmt.Sprintf("redis://default:pass%%20word@127.0.0.1:%d/2", port)}}
+	s := &store{config: BrokerConfig{URL: fmt.Sprintf("redis://default:pass%%20word@127.0.0.1:%d/2", port)}}
 	s.restart = func(t *testing.T, keepContent bool) {
 		if keepContent {
 			exec.Command("redis-cli", "-p", fmt.Sprint(port), "-a", "pass word", "SAVE").Run()
@@ -131,9 +131,9 @@ func waitForPort(t *testing.T, port int) {
 }
 
 // connect returns a Broker that is closed with the test.
-func connect(t *testing.T, cfg Config) *Broker {
+func connect(t *testing.T, cfg BrokerConfig) *Broker {
 	t.Helper()
-	b, err := New(within(t), cfg)
+	b, err := OpenBroker(within(t), cfg)
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}

@@ -47,7 +47,7 @@ func TestRunOfRedis(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			s := k.start(t)
-			b, err := New(within(t), s.config)
+			b, err := OpenBroker(within(t), s.config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +67,7 @@ func TestRunOfRedis(t *testing.T) {
 // leaves a whole history.
 func TestWriterDied(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store) {
-		first, err := New(within(t), s.config)
+		first, err := OpenBroker(within(t), s.config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestWriterDied(t *testing.T) {
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}
-		second, err := New(within(t), s.config)
+		second, err := OpenBroker(within(t), s.config)
 		if err != nil {
 			t.Fatal(err)
 		}

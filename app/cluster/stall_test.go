@@ -41,9 +41,9 @@ func TestPausedSubscriber(t *testing.T) {
 		t.Fatalf("AUTH: %q, %v", line, err)
 	}
 
-	b := connect(t, Config{Dial: server.Dial, Password: password})
+	b := connect(t, BrokerConfig{Dial: server.Dial, Password: password})
 	mustOpen(t, b, "c", "E", relay.Position{Epoch: "E"})
-	publisher := connect(t, Config{Dial: server.Dial, Password: password})
+	publisher := connect(t, BrokerConfig{Dial: server.Dial, Password: password})
 	published := make(chan error, 1)
 	go func() { // 100 MiB, far more than the sockets take
 		message := string(bytes.Repeat([]byte("x"), 64<<10))

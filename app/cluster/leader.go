@@ -1,0 +1,266 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrName says that another node has this one's name.
+var ErrName = errors.New("another node has this name")
+
+// A Lease says who leads a region. The zero value: nobody, as far as is known.
+type Lease struct {
+	Holder string
+	// Fence grows with each new leader. Who acts for the fleet passes it on, so that
+	// what an older leader still wants is told apart.
+	Fence uint64
+	Mine  bool
+	Until time.Time // when it ends unless it is renewed
+}
+
+// leadership is what this node knows of its region's leader.
+type leadership struct {
+	mu    sync.Mutex
+	lease Lease
+	top   uint64 // highest fence ever seen
+}
+
+// Leader returns who leads this region. It is nobody while Redis cannot be reached:
+// then nothing fleet-wide is decided.
+func (n *Node) Leader() Lease { return n.leader.current() }
+
+func (l *leadership) current() Lease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Now().After(l.lease.Until) {
+		return Lease{}
+	}
+	return l.lease
+}
+
+func (l *leadership) highest() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.top
+}
+
+func (l *leadership) saw(fence uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.top = max(l.top, fence)
+}
+
+func (l *leadership) set(lease Lease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lease, l.top = lease, max(l.top, lease.Fence)
+}
+
+func (l *leadership) drop() { l.set(Lease{}) }
+
+// Keys of leases. Those that belong together share a hash tag, for Redis Cluster.
+func nameKey(node string) string     { return prefix + "{node:" + node + "}:life" }
+func leaderKey(region string) string { return prefix + "{leader:" + region + "}" }
+func fenceKey(region string) string  { return prefix + "{leader:" + region + "}:fence" }
+func (n *Node) nameValue() string    { return fmt.Sprintf("%d %s", n.life.Load(), n.cfg.Addr) }
+func (n *Node) leaderValue(f uint64) string {
+	return fmt.Sprintf("%d %d %s", f, n.life.Load(), n.cfg.Name)
+}
+
+// takeName makes sure that no other node has this one's name. After a crash the old
+// life's claim to it has to run out first.
+func (n *Node) takeName(ctx context.Context) error {
+	key, ttl := nameKey(n.cfg.Name), n.cfg.Lease
+	for end := time.Now().Add(ttl + ttl/2); ; {
+		was, err := n.name(ctx, key, ttl)
+		switch {
+		case err != nil:
+			n.log.Warn("cluster: the node's name could not be checked; it is tried again", "error", err)
+			return nil
+		case was == "":
+			return nil
+		case time.Now().After(end):
+			_, addr, _ := strings.Cut(was, " ")
+			if addr == "" {
+				addr = "an address that it does not tell"
+			}
+			return fmt.Errorf("%w: %q is running at %s; give each node its own name (node in the configuration, --node)", ErrName, n.cfg.Name, addr)
+		}
+		if !sleep(ctx, ttl/10) {
+			return nil // Run goes on
+		}
+	}
+}
+
+// name takes or renews this node's name. It returns who has it instead.
+func (n *Node) name(ctx context.Context, key string, ttl time.Duration) (other string, err error) {
+	err = n.own.try(ctx, func(ctx context.Context) error {
+		was, err := n.own.medium.get(ctx, key)
+		if err != nil {
+			return err
+		}
+		mine := n.nameValue()
+		switch was {
+		case mine:
+			return n.own.medium.expire(ctx, key, ttl)
+		case "":
+			ok, _, err := n.own.medium.put(ctx, key, mine, ttl, "")
+			if err == nil && !ok {
+				other, err = n.own.medium.get(ctx, key) // somebody was faster
+			}
+			return err
+		}
+		other = was
+		return nil
+	})
+	return other, err
+}
+
+// release gives the name and the lead back.
+func (n *Node) release(ctx context.Context) {
+	lease := n.leader.current()
+	n.leader.drop()
+	_ = n.own.try(ctx, func(ctx context.Context) error {
+		if lease.Mine {
+			_ = n.own.medium.del(ctx, leaderKey(n.cfg.Region)) // else it runs out
+		}
+		return n.own.medium.del(ctx, nameKey(n.cfg.Name))
+	})
+}
+
+// keep renews the leases of this node: its name, and the lead when it has it.
+func (n *Node) keep() {
+	timer := time.NewTicker(n.cfg.Beat)
+	defer timer.Stop()
+	var taken time.Time // since when another one has our name
+	named := ""         // our value of the last life
+	for turn := 0; ; turn++ {
+		if n.own.isConnected() {
+			if taken = n.keepName(&named, taken); !taken.IsZero() && time.Since(taken) > 2*n.cfg.Lease {
+				n.fail(fmt.Errorf("cluster: %w: %q; this node stops", ErrName, n.cfg.Name))
+				return
+			}
+			if turn%2 == 0 {
+				n.keepLead()
+			}
+			if turn%4 == 0 {
+				n.watchRedis()
+			}
+		}
+		select {
+		case <-timer.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// keepName renews the name. After a rejoin the key still holds the value of the last
+// life, which is ours to replace.
+func (n *Node) keepName(named *string, taken time.Time) time.Time {
+	mine := n.nameValue()
+	other, err := n.name(n.ctx, nameKey(n.cfg.Name), n.cfg.Lease)
+	if err == nil && other != "" && other == *named {
+		if err = n.own.try(n.ctx, func(ctx context.Context) error { return n.own.medium.del(ctx, nameKey(n.cfg.Name)) }); err == nil {
+			other, err = n.name(n.ctx, nameKey(n.cfg.Name), n.cfg.Lease)
+		}
+	}
+	switch {
+	case err != nil:
+		return taken
+	case other == "":
+		*named = mine
+		return time.Time{}
+	case taken.IsZero():
+		return time.Now()
+	}
+	return taken
+}
+
+// keepLead renews the lead, or takes it when nobody has it.
+func (n *Node) keepLead() {
+	n.mu.Lock()
+	fit := n.ready && !n.draining && !n.left && !n.cut.Load()
+	n.mu.Unlock()
+	asked := time.Now()
+	err := n.own.try(n.ctx, func(ctx context.Context) error {
+		value, err := n.own.medium.get(ctx, leaderKey(n.cfg.Region))
+		if err != nil {
+			return err
+		}
+		fence, life, holder, ok := parseLead(value)
+		mine := ok && holder == n.cfg.Name && life == n.life.Load()
+		switch {
+		case mine && !fit:
+			n.leader.drop()
+			return n.own.medium.del(ctx, leaderKey(n.cfg.Region))
+		case mine:
+			err = n.own.medium.expire(ctx, leaderKey(n.cfg.Region), n.cfg.LeaderLease)
+		case value == "" && fit:
+			if fence, mine, err = n.takeLead(ctx); err == nil && !mine {
+				return nil // the next turn reads who was faster
+			}
+			holder = n.cfg.Name
+		case value == "":
+			n.leader.drop()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// The key lives from when Redis got the command: from asked on at least.
+		n.lead(Lease{Holder: holder, Fence: fence, Mine: mine, Until: asked.Add(n.cfg.LeaderLease)})
+		return nil
+	})
+	if err != nil {
+		n.count.leadFaults.Add(1)
+	}
+}
+
+// lead notes who leads and logs a change.
+func (n *Node) lead(lease Lease) {
+	was := n.leader.current()
+	n.leader.set(lease)
+	if was.Fence != lease.Fence {
+		n.log.Info("cluster: leader", "region", n.cfg.Region, "node", lease.Holder, "fence", lease.Fence)
+	}
+}
+
+// takeLead takes the lead with a fence that is higher than all before, whatever
+// Redis has forgotten: above what any node has seen, and above the clock.
+func (n *Node) takeLead(ctx context.Context) (fence uint64, mine bool, err error) {
+	m := n.own.medium
+	if fence, err = m.add(ctx, fenceKey(n.cfg.Region), 1); err != nil {
+		return 0, false, err
+	}
+	if floor := max(n.leader.highest()+1, uint64(max(time.Now().Unix(), 0))); fence < floor {
+		if fence, err = m.add(ctx, fenceKey(n.cfg.Region), floor-fence); err != nil {
+			return 0, false, err
+		}
+	}
+	was, top, err := m.put(ctx, leaderKey(n.cfg.Region), n.leaderValue(fence), n.cfg.LeaderLease, fenceKey(n.cfg.Region))
+	if err != nil || !was {
+		return 0, false, err
+	}
+	if top != fence { // somebody drew a higher one meanwhile, and may have led with it
+		return 0, false, m.del(ctx, leaderKey(n.cfg.Region))
+	}
+	return fence, true, nil
+}
+
+func parseLead(value string) (fence, life uint64, holder string, ok bool) {
+	f, rest, _ := strings.Cut(value, " ")
+	l, holder, ok := strings.Cut(rest, " ")
+	if !ok {
+		return 0, 0, "", false
+	}
+	var err, err2 error
+	fence, err = strconv.ParseUint(f, 10, 64)
+	life, err2 = strconv.ParseUint(l, 10, 64)
+	return fence, life, holder, err == nil && err2 == nil
+}
