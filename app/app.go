@@ -13,6 +13,7 @@ import (
 
 	"agentnet/app/auth"
 	"agentnet/app/backup"
+	"agentnet/app/cluster"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 	"agentnet/embedded"
@@ -40,8 +41,10 @@ type App struct {
 	auth     *auth.Service
 	embedded *embedded.Server
 	broker   relay.Broker
+	node     *cluster.Node // nil: nobody beside this one
 	journal  *journal.Journal
 	hub      *relay.Hub
+	memory   func() (used, limit int64) // nil: not known
 	sockets  *ws.Server
 	web      *web.Server
 	acting   acting
@@ -132,6 +135,8 @@ func (a *App) openHub(context.Context) (err error) {
 	cfg := a.cfg.hub()
 	cfg.Version = a.version
 	cfg.Authorizer, cfg.Broker, cfg.Journal, cfg.Logger, cfg.MemoryLimit = a.auth, a.broker, a.journal, a.log, memory()
+	a.memory = cfg.MemoryLimit
+	a.joinFleet(&cfg)
 	if a.hub, err = relay.New(cfg); err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}
@@ -177,7 +182,9 @@ func (a *App) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, failed := errgroup.WithContext(work)
-	g.Go(func() error { return a.hub.Run(work) })
+	relayEnded := make(chan struct{})
+	g.Go(func() error { defer close(relayEnded); return a.hub.Run(work) })
+	g.Go(func() error { return a.runFleet(work, relayEnded) })
 	g.Go(func() error { return a.auth.Run(work) })
 	g.Go(func() error { return a.store.Watch(work, a.auth.Changed) })
 	g.Go(func() error { return a.web.Run(work) })
@@ -218,6 +225,9 @@ func (a *App) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.Drain.Timeout))
 	defer cancel()
 	n := a.hub.Stats().Connections
+	if a.node != nil {
+		a.node.SetState(cluster.Draining)
+	}
 	a.log.Info("stopping: clients are asked to leave", "connections", n, "window", a.cfg.Drain.Window.String())
 	if err := a.hub.Drain(ctx, time.Duration(a.cfg.Drain.Window)); err != nil {
 		a.log.Warn("not all clients left in time", "connections", a.hub.Stats().Connections)

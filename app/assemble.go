@@ -4,50 +4,23 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/metrics"
 	"strings"
 	"time"
 
 	"agentnet/app/auth"
-	"agentnet/app/cluster"
 	"agentnet/app/relay"
 	"agentnet/app/relay/limit"
 	"agentnet/app/relay/mailbox"
 	"agentnet/app/relay/overload"
 	"agentnet/app/relay/queue"
 	"agentnet/app/wire"
-	"agentnet/embedded"
 	"agentnet/store"
 	"agentnet/web"
 	"agentnet/web/ws"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
-
-// openBroker connects to the external Redis, or starts the embedded one. Both are
-// used by the same code.
-func (a *App) openBroker(ctx context.Context) error {
-	cfg := cluster.BrokerConfig{URL: a.cfg.Redis, Logger: a.log}
-	if a.cfg.Redis == "" {
-		e := &a.cfg.Embedded
-		srv, err := embedded.Start(ctx, embedded.Config{Dir: filepath.Join(a.dataDir(), "embedded"), Listen: e.Listen, Password: e.Password, Logger: a.log,
-			SnapshotEvery: time.Duration(e.Snapshot), MaxBytes: int64(e.MaxBytes), MaxKeys: e.MaxKeys})
-		if err != nil {
-			return fmt.Errorf("embedded redis: %w", err)
-		}
-		a.embedded = srv
-		a.onClose("embedded redis", srv.Close)
-		cfg.Dial, cfg.Password = srv.Dial, e.Password
-	}
-	b, err := cluster.OpenBroker(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
-	a.broker = b
-	a.onClose("redis client", func(context.Context) error { return b.Close() })
-	return nil
-}
 
 // openDoors makes the WebSocket door and the HTTP server around it.
 func (a *App) openDoors(context.Context) error {
@@ -63,7 +36,7 @@ func (a *App) openDoors(context.Context) error {
 		return fmt.Errorf("websocket: %w", err)
 	}
 	a.onClose("websockets", a.sockets.Close)
-	a.web, err = web.New(web.Config{Relay: a.hub, Authorizer: a.auth, Guard: a.hub, Socket: a.sockets.Handler(), Prepare: ws.Configure,
+	a.web, err = web.New(web.Config{Relay: a.relayed(), Authorizer: a.auth, Guard: a.hub, Socket: a.sockets.Handler(), Prepare: ws.Configure,
 		Readings: a.readings, Notifier: a.acting.notifier, Doctor: a.examine, Base: c.BasePath, PublicURL: c.PublicURL, TLS: c.TLS.Cert != "", Proxies: proxies, Limits: limits,
 		Version: a.version, PublicPage: c.PublicPage, MetricsToken: c.Metrics.Token, MetricsPublic: c.Metrics.Public, Logger: a.log})
 	if err != nil {

@@ -17,13 +17,16 @@ import (
 type Config struct {
 	Listen    string `yaml:"listen" default:"127.0.0.1:8080" help:"Address and port to accept connections on; port 0 picks a free one. A non-loopback address without TLS sends tokens in the clear unless a proxy adds it."`
 	PublicURL string `yaml:"public_url" name:"public-url" help:"Where clients reach this server, such as https://relay.example/base; told in pages and documents. Empty: not known."`
+	NodeURL   string `yaml:"node_url" name:"node-url" help:"Where clients reach this node itself when there are several; told to clients that should move here. Empty: the address of listen if that is one, else public_url."`
 	BasePath  string `yaml:"base_path" help:"Path that everything is under, such as /relay, for a proxy that shares the name. Empty: none."`
 	Data      string `yaml:"data" help:"Data directory. Empty: $STATE_DIRECTORY, else $XDG_DATA_HOME/agentnet, else ~/.local/share/agentnet."`
 	Node      string `yaml:"node" default:"n1" help:"Name of this node, unique in a cluster."`
 	Region    string `yaml:"region" default:"local" help:"Name of the region that this node is in."`
-	Redis     string `yaml:"redis" secret:"url" help:"External Redis or Valkey, redis://[user:password@]host:port[/db] or rediss://. Empty: the embedded one."`
+	Redis     string `yaml:"redis" secret:"url" help:"External Redis or Valkey: redis://[user:password@]host:port[/db], redis+sentinel://host:port,host:port/master or redis+cluster://host:port,host:port, with rediss for TLS. Nodes with the same one are one relay. Empty: the embedded one."`
 
-	Embedded       Embedded `yaml:"embedded" embed:"" prefix:"embedded-" help:"The Redis inside this process; not used when redis is given."`
+	Regions RegionRules `yaml:"regions" hidden:"" help:"Regions that are one relay together, each with its own Redis; the same list in all nodes."`
+
+	Embedded       Embedded `yaml:"embedded" embed:"" prefix:"embedded-" help:"The Redis inside this process; not used when redis is given. With embedded.listen a few other nodes may share it."`
 	TLS            TLS      `yaml:"tls" embed:"" prefix:"tls-" help:"TLS without a proxy in front."`
 	TrustedProxies []string `yaml:"trusted_proxies" help:"Addresses and networks of proxies whose word on the client's address is taken."`
 	ProxyHeader    string   `yaml:"proxy_header" default:"X-Forwarded-For" help:"Header in which trusted proxies tell the client's address: X-Forwarded-For or Forwarded."`

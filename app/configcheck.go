@@ -20,6 +20,7 @@ import (
 func (c *Config) Validate() error {
 	k := &checker{}
 	c.checkPlace(k)
+	c.checkFleet(k)
 	c.checkDoors(k)
 	c.checkLimits(k)
 	c.checkSession(k)
@@ -87,6 +88,12 @@ var (
 	basePath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
 )
 
+// isWebAddress says whether text is the address of a web server.
+func isWebAddress(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && u.User == nil && u.RawQuery == ""
+}
+
 func (c *Config) checkPlace(k *checker) {
 	if host, port, err := net.SplitHostPort(c.Listen); err != nil {
 		k.fault("listen", "%q is no address and port; write it like 127.0.0.1:8080 or :8080", c.Listen)
@@ -98,11 +105,8 @@ func (c *Config) checkPlace(k *checker) {
 			k.fault("listen", "%q holds no host name or address", c.Listen)
 		}
 	}
-	if c.PublicURL != "" {
-		u, err := url.Parse(c.PublicURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" {
-			k.fault("public_url", "want an address like https://relay.example, without user and query")
-		}
+	if c.PublicURL != "" && !isWebAddress(c.PublicURL) {
+		k.fault("public_url", "want an address like https://relay.example, without user and query")
 	}
 	if !basePath.MatchString(c.BasePath) {
 		k.fault("base_path", "%q must be empty or like /relay, without a slash at its end", c.BasePath)
@@ -112,12 +116,6 @@ func (c *Config) checkPlace(k *checker) {
 	}
 	if !nodeName.MatchString(c.Region) {
 		k.fault("region", "%q must be 1 to 64 of A-Z a-z 0-9 . _ -", c.Region)
-	}
-	if c.Redis != "" {
-		u, err := url.Parse(c.Redis) // its text may hold a password and is not repeated
-		if err != nil || u.Host == "" || u.Scheme != "redis" && u.Scheme != "rediss" {
-			k.fault("redis", "want redis://[user:password@]host:port[/db] or rediss://…")
-		}
 	}
 	if c.Embedded.Listen != "" && c.Embedded.Password == "" {
 		k.fault("embedded.password", "needed because embedded.listen opens a port")

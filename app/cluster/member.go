@@ -87,7 +87,7 @@ func (n *Node) self() Member {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	lease := n.leader.current()
-	return Member{Name: n.cfg.Name, Region: n.cfg.Region, Addr: n.cfg.Addr, Version: n.cfg.Version, Fingerprint: n.cfg.Fingerprint,
+	return Member{Name: n.cfg.Name, Region: n.cfg.Region, Addr: n.addr, Version: n.cfg.Version, Fingerprint: n.cfg.Fingerprint,
 		Life: n.life.Load(), Started: n.started, State: n.stateLocked(), Load: n.load, Seen: time.Now(), Self: true, Leader: lease.Mine, Routed: true}
 }
 
@@ -106,6 +106,14 @@ func (n *Node) SetLoad(l Load) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.load = l
+}
+
+// SetAddr says where clients reach this node, once that is known.
+func (n *Node) SetAddr(addr string) {
+	n.mu.Lock()
+	n.addr = addr
+	n.mu.Unlock()
+	n.beatSoon()
 }
 
 // SetState says that this node is Draining, or Ready again. Joining ends by itself.

@@ -123,6 +123,7 @@ type Node struct {
 	strange  atomic.Pointer[string] // region without a link, as last heard
 
 	mu        sync.Mutex
+	addr      string
 	load      Load
 	ready     bool
 	draining  bool
@@ -142,7 +143,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, started: time.Now(), links: map[string]*link{}, beats: make(chan struct{}, 1), waitsFor: "it has not reached redis yet"}
+	n := &Node{cfg: cfg, log: cfg.Logger, started: time.Now(), addr: cfg.Addr, links: map[string]*link{}, beats: make(chan struct{}, 1), waitsFor: "it has not reached redis yet"}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.peers.Store(&map[string]*peer{})
 	n.slots.Store(&[]*peer{nil})
