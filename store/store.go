@@ -84,6 +84,8 @@ type Store struct {
 	watcher  *sql.DB // a connection for each Watch, which keeps it
 	writer   *writer
 
+	heads sync.Mutex // held while the file of noted log ends is read or replaced
+
 	closeOnce sync.Once
 	closeErr  error
 }

@@ -125,8 +125,9 @@ func (e *Engine) logFleet(b *batch, d Decision, f *Fleet) {
 const retell = 5 * time.Minute
 
 // steady rules are the normal course of things and are not worth an entry of
-// their own: windows, rates and the lower bound.
-var steady = []string{ByWindowUp, ByWindowIn, ByRateUp, ByRateDown, ByMin}
+// their own: windows, rates, the lower bound, and a forecast that asks for what
+// the window has not let through yet. The entry that changes the count names them.
+var steady = []string{ByWindowUp, ByWindowIn, ByRateUp, ByRateDown, ByMin, ByAhead}
 
 // worthLogging reports whether a decision is to be written down: it changed the
 // count, acts, or is held by a rule that was not told of lately.

@@ -28,11 +28,14 @@ const (
 	KindForecast             // the forecast asked for a count
 	KindDrill                // a rehearsed fault and what came of it
 	KindPlanning             // a planning trigger was reached
+	KindNode                 // a node started, stopped, or began to lead
+
+	KindUnknown // written by a newer program, or edited: never written by this one
 )
 
 var kindNames = [...]string{KindDecision: "decision", KindAlert: "alert", KindWalk: "walk", KindAction: "action",
 	KindResult: "result", KindOutcome: "outcome", KindConfig: "config", KindDrain: "drain", KindStorm: "storm",
-	KindNote: "note", KindSilence: "silence", KindForecast: "forecast", KindDrill: "drill", KindPlanning: "planning"}
+	KindNote: "note", KindSilence: "silence", KindForecast: "forecast", KindDrill: "drill", KindPlanning: "planning", KindNode: "node", KindUnknown: "unknown"}
 
 // String returns the name of the kind.
 func (k Kind) String() string {

@@ -98,6 +98,10 @@ type Fleet struct {
 	// Ahead is what a forecast asks for; the zero value asks for nothing.
 	Ahead Ahead
 
+	// Fence is the number of the leadership under which is decided; it grows with
+	// each new leader. 0: a lone node.
+	Fence uint64
+
 	// Delivery and API are merged over all nodes by Sum.
 	Delivery, API Histogram
 
@@ -209,12 +213,14 @@ func stateOf(now time.Time, s *Sample, age time.Duration, c FleetConfig) NodeSta
 	return Ready
 }
 
-// stale marks everything that was known as stale.
+// stale marks everything that was known as stale. That a node has no broker is
+// no reading that gets old: a silent node of such a fleet is no broker that is down.
 func (r *Readings) stale() {
 	for i := range r {
-		if r[i].State != Missing {
-			r[i].State = Stale
+		if r[i].State == Missing || Signal(i) == Broker && r[i].State == Idle {
+			continue
 		}
+		r[i].State = Stale
 	}
 }
 

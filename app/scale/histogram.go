@@ -12,13 +12,13 @@ import (
 )
 
 // Buckets is the number of buckets of a Histogram. Bucket i holds durations up
-// to 2^(i/4) µs, from 1 µs to 18 minutes: the layout of the relay's own
+// to 2^(i/4-20) s, from 1 µs to 17 minutes: the layout of the relay's own
 // histograms, so that their counts are taken over one by one and nothing is lost.
 const Buckets = 30*4 + 1
 
 var bounds = func() (b [Buckets]time.Duration) {
 	for i := range b {
-		b[i] = time.Duration(math.Exp2(float64(i)/4) * float64(time.Microsecond))
+		b[i] = time.Duration(math.Exp2(float64(i)/4-20) * float64(time.Second))
 	}
 	return b
 }()
@@ -31,6 +31,9 @@ type Histogram struct {
 	counts []uint64 // of neighbouring buckets
 	sum    time.Duration
 }
+
+// Bound is the upper bound of bucket i, of 0 to Buckets-1.
+func Bound(i int) time.Duration { return bounds[i] }
 
 // Observe counts d n times.
 func (h *Histogram) Observe(d time.Duration, n uint64) {

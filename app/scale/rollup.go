@@ -1,7 +1,9 @@
 package scale
 
 import (
+	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -127,6 +129,16 @@ func (r *Roller) flush(now time.Time, s *Slot) []Rollup {
 	return done
 }
 
+// Rest takes the open rollup of the finest tier out, for a node that stops.
+func (r *Roller) Rest() (Rollup, bool) {
+	o := r.open[0]
+	if o == nil {
+		return Rollup{}, false
+	}
+	r.open[0] = nil
+	return *o, true
+}
+
 // into merges a finished rollup into the open one of the next tier.
 func (r *Roller) into(i int, o *Rollup) {
 	if r.open[i] == nil {
@@ -136,18 +148,31 @@ func (r *Roller) into(i int, o *Rollup) {
 }
 
 // AppendBinary writes the stored form of everything but From and Span, which a
-// store keeps as keys.
+// store keeps as keys. Each part is led by its length, so that a reader who wants
+// one signal steps over the others.
 func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, rollupVersion, byte(SignalCount))
-	b, err := r.Instances.AppendBinary(b)
+	part := make([]byte, 0, 256)
+	var err error
+	add := func() { b = append(binary.AppendUvarint(b, uint64(len(part))), part...) }
+	if part, err = r.Instances.AppendBinary(part); err != nil {
+		return nil, err
+	}
+	add()
 	for i := range r.Signals {
-		if err != nil {
+		if part, err = r.Signals[i].AppendBinary(part[:0]); err != nil {
 			return nil, err
 		}
-		b, err = r.Signals[i].AppendBinary(b)
+		add()
 	}
-	b = r.Delivery.appendBinary(b)
-	return r.API.appendBinary(b), err
+	for _, h := range [...]*Histogram{&r.Delivery, &r.API} {
+		part = part[:0]
+		if h.Count() > 0 {
+			part = h.appendBinary(part)
+		}
+		add()
+	}
+	return b, nil
 }
 
 // rollupVersion is the first byte of a stored rollup.
@@ -155,30 +180,58 @@ const rollupVersion = 1
 
 // UnmarshalBinary reads what AppendBinary wrote. A rollup that was stored with
 // fewer signals reads as having no values of the later ones.
-func (r *Rollup) UnmarshalBinary(b []byte) error {
-	if len(b) < 2 || b[0] != rollupVersion || b[1] > byte(SignalCount) {
-		return fmt.Errorf("read rollup: %d bytes of another version", len(b))
-	}
-	signals := int(b[1])
+func (r *Rollup) UnmarshalBinary(b []byte) error { return r.ReadSignals(b, nil) }
+
+// ReadSignals reads the wanted signals only, with the histograms that latencies
+// are drawn from; nil wants all.
+func (r *Rollup) ReadSignals(b []byte, wanted []Signal) error {
 	out := Rollup{From: r.From, Span: r.Span}
-	var err error
-	if out.Instances, b, err = ReadSketch(b[2:]); err != nil {
-		return fmt.Errorf("read rollup: instances: %w", err)
-	}
-	for i := range signals {
-		if out.Signals[i], b, err = ReadSketch(b); err != nil {
-			return fmt.Errorf("read rollup: %v: %w", Signal(i), err)
-		}
-	}
-	if b, err = out.Delivery.readBinary(b); err == nil {
-		b, err = out.API.readBinary(b)
-	}
-	if err == nil && len(b) > 0 {
-		err = fmt.Errorf("%d bytes too many", len(b))
-	}
-	if err != nil {
+	if err := out.read(b, wanted); err != nil {
 		return fmt.Errorf("read rollup: %w", err)
 	}
 	*r = out
 	return nil
+}
+
+func (r *Rollup) read(b []byte, wanted []Signal) (err error) {
+	if len(b) < 2 || b[0] != rollupVersion || b[1] > byte(SignalCount) {
+		return fmt.Errorf("%d bytes of another version", len(b))
+	}
+	signals := int(b[1])
+	rest := reader{b: b[2:]}
+	if r.Instances, err = ReadSketch(rest.part()); err != nil {
+		return fmt.Errorf("instances: %w", err)
+	}
+	var delivery, api bool
+	for i := range signals {
+		part := rest.part()
+		if wanted != nil && !slices.Contains(wanted, Signal(i)) {
+			continue
+		}
+		if r.Signals[i], err = ReadSketch(part); err != nil {
+			return fmt.Errorf("%v: %w", Signal(i), err)
+		}
+		if _, ofDelivery, latency := Signal(i).quantile(); latency {
+			delivery, api = delivery || ofDelivery, api || !ofDelivery
+		}
+	}
+	for _, h := range [...]struct {
+		into   *Histogram
+		wanted bool
+	}{{&r.Delivery, delivery || wanted == nil}, {&r.API, api || wanted == nil}} {
+		part := rest.part()
+		if !h.wanted || len(part) == 0 {
+			continue
+		}
+		if part, err = h.into.readBinary(part); err == nil && len(part) > 0 {
+			err = fmt.Errorf("%d bytes too many in a histogram", len(part))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if rest.err == nil && len(rest.b) > 0 {
+		rest.err = fmt.Errorf("%d bytes too many", len(rest.b))
+	}
+	return rest.err
 }

@@ -49,8 +49,11 @@ func (s *Sketch) Add(v float64) {
 		s.zero++
 		return
 	}
-	s.put(int32(math.Ceil(math.Log(v)/logGrowth)), 1)
+	s.put(bucketOf(v), 1)
 }
+
+// bucketOf is the bucket of a value above sketchTiny.
+func bucketOf(v float64) int32 { return int32(math.Ceil(math.Log(v) / logGrowth)) }
 
 func (s *Sketch) put(index int32, n uint64) {
 	i, found := slices.BinarySearchFunc(s.buckets, index, func(b bucket, want int32) int { return int(b.index) - int(want) })
@@ -118,17 +121,22 @@ func (s *Sketch) Quantile(q float64) float64 {
 	return s.max
 }
 
-// AppendBinary writes the stored form behind b: a few bytes for a calm signal.
+// AppendBinary writes the stored form behind b: nothing of an empty sketch, two
+// numbers of a signal that never changed. Minimum, maximum and sum keep seven
+// digits unless they are whole.
 func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
-	b = binary.AppendUvarint(b, s.count)
 	if s.count == 0 {
 		return b, nil
 	}
+	steady := s.min == s.max
+	b = binary.AppendUvarint(b, s.count<<1|uint64(flag(steady)))
+	if steady {
+		return appendNumber(b, s.min), nil
+	}
 	for _, v := range [...]float64{s.sum, s.min, s.max} {
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+		b = appendNumber(b, v)
 	}
 	b = binary.AppendUvarint(b, s.zero)
-	b = binary.AppendUvarint(b, uint64(len(s.buckets)))
 	last := int32(0)
 	for _, k := range s.buckets {
 		b = binary.AppendVarint(b, int64(k.index-last))
@@ -138,41 +146,78 @@ func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
 	return b, nil
 }
 
+// Whole numbers are stored as twice themselves plus one; others behind a tag.
+const (
+	tagSingle = 0 // four bytes follow
+	tagDouble = 2 // eight
+	maxWhole  = 1 << 52
+)
+
+func appendNumber(b []byte, v float64) []byte {
+	switch {
+	case v == math.Trunc(v) && v < maxWhole:
+		return binary.AppendUvarint(b, uint64(v)<<1|1)
+	case v < math.MaxFloat32 && v > 1e-30:
+		return binary.LittleEndian.AppendUint32(append(b, tagSingle), math.Float32bits(float32(v)))
+	}
+	return binary.LittleEndian.AppendUint64(append(b, tagDouble), math.Float64bits(v))
+}
+
+func flag(v bool) int {
+	if v {
+		return 1
+	}
+	return 0
+}
+
 // errSketch is the cause of every refusal of stored bytes.
 var errSketch = errors.New("these bytes are no sketch")
 
-// ReadSketch reads one sketch from the front of b and returns what follows it.
-func ReadSketch(b []byte) (Sketch, []byte, error) {
-	r := reader{b: b}
+// ReadSketch reads what AppendBinary wrote, all of b.
+func ReadSketch(b []byte) (Sketch, error) {
 	var s Sketch
-	if s.count = r.uvarint(); s.count == 0 {
-		return Sketch{}, r.b, r.err
+	if len(b) == 0 {
+		return s, nil
 	}
-	s.sum, s.min, s.max = r.float(), r.float(), r.float()
+	r := reader{b: b}
+	head := r.uvarint()
+	if s.count = head >> 1; s.count == 0 || s.count > maxWhole {
+		return Sketch{}, fmt.Errorf("%w: %d values", errSketch, s.count)
+	}
+	if head&1 == 1 {
+		v := r.number()
+		if r.err != nil || len(r.b) > 0 || !finite(v) || v < 0 {
+			return Sketch{}, fmt.Errorf("%w: its one value cannot be read", errSketch)
+		}
+		s.min, s.max, s.sum = v, v, v*float64(s.count)
+		if v < sketchTiny {
+			s.zero = s.count
+		} else {
+			s.put(bucketOf(v), s.count)
+		}
+		return s, nil
+	}
+	s.sum, s.min, s.max = r.number(), r.number(), r.number()
 	s.zero = r.uvarint()
-	n := r.uvarint()
-	if n > maxSketchBuckets {
-		return Sketch{}, nil, fmt.Errorf("%w: %d buckets", errSketch, n)
-	}
 	index, total := int64(0), s.zero
-	for i := range n {
+	for i := 0; len(r.b) > 0; i++ {
 		step := r.varint()
 		index += step
 		k := bucket{index: int32(index), n: r.uvarint()}
-		if r.err == nil && (index < -100_000 || index > 100_000 || i > 0 && step <= 0 || k.n == 0 || k.n > s.count) {
-			return Sketch{}, nil, fmt.Errorf("%w: bucket %d", errSketch, i)
+		if r.err == nil && (i >= maxSketchBuckets || index < -100_000 || index > 100_000 || i > 0 && step <= 0 || k.n == 0 || k.n > s.count) {
+			return Sketch{}, fmt.Errorf("%w: bucket %d", errSketch, i)
 		}
 		total += k.n
 		s.buckets = append(s.buckets, k)
 	}
-	ok := finite(s.sum) && finite(s.min) && finite(s.max) && s.min >= 0 && s.min <= s.max && total == s.count
+	ok := finite(s.sum) && finite(s.min) && finite(s.max) && s.sum >= 0 && s.min >= 0 && s.min <= s.max && total == s.count
 	if r.err == nil && !ok {
 		r.err = fmt.Errorf("%w: its numbers do not fit together", errSketch)
 	}
 	if r.err != nil {
-		return Sketch{}, nil, r.err
+		return Sketch{}, r.err
 	}
-	return s, r.b, nil
+	return s, nil
 }
 
 // A reader takes numbers from bytes and remembers the first error.
@@ -201,12 +246,32 @@ func (r *reader) varint() int64 {
 	return v
 }
 
-func (r *reader) float() float64 {
-	if len(r.b) < 8 {
-		r.take(0)
-		return 0
+// number reads what appendNumber wrote.
+func (r *reader) number() float64 {
+	head := r.uvarint()
+	if head&1 == 1 {
+		return float64(head >> 1)
 	}
-	v := math.Float64frombits(binary.LittleEndian.Uint64(r.b))
-	r.take(8)
+	var v float64
+	size := 0
+	switch {
+	case head == tagSingle && len(r.b) >= 4:
+		size, v = 4, float64(math.Float32frombits(binary.LittleEndian.Uint32(r.b)))
+	case head == tagDouble && len(r.b) >= 8:
+		size, v = 8, math.Float64frombits(binary.LittleEndian.Uint64(r.b))
+	}
+	r.take(size)
 	return v
+}
+
+// part reads a part that is led by its length.
+func (r *reader) part() []byte {
+	n := r.uvarint()
+	if r.err != nil || n > uint64(len(r.b)) {
+		r.take(0)
+		return nil
+	}
+	out := r.b[:n]
+	r.b = r.b[n:]
+	return out
 }

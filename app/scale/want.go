@@ -186,7 +186,27 @@ func show(s Signal, v float64) string {
 	case "seconds":
 		return fmt.Sprintf("%s %.0f ms", s, v*1000)
 	case "bytes":
+		if v >= 1e9 {
+			return fmt.Sprintf("%s %.2f GB", s, v/1e9)
+		}
 		return fmt.Sprintf("%s %.1f MB", s, v/1e6)
 	}
-	return fmt.Sprintf("%s %.4g", s, v)
+	return fmt.Sprintf("%s %s", s, exactly(v))
+}
+
+// exactly writes a count with all of its digits before the point, in threes, and
+// with up to two behind it where it is small: a value must not look equal to a
+// threshold that it lies above.
+func exactly(v float64) string {
+	if !finite(v) || math.Abs(v) >= 1e15 {
+		return fmt.Sprintf("%g", v)
+	}
+	if v < 1000 {
+		return trimZero(fmt.Sprintf("%.2f", v))
+	}
+	digits := fmt.Sprintf("%.0f", v)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
 }

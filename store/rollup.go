@@ -1,0 +1,273 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"agentnet/app/scale"
+)
+
+// A NodeRollup is one span of one node; of the whole fleet where Node is "".
+type NodeRollup struct {
+	Node   string
+	Rollup scale.Rollup
+}
+
+// A RollupQuery chooses rollups of one span.
+type RollupQuery struct {
+	Span     time.Duration // one of scale.Resolutions
+	Nodes    []string      // "" is the whole fleet; nil: every node and the fleet
+	From, To time.Time     // spans that begin from From until before To
+	Signals  []scale.Signal
+}
+
+const (
+	// pruneRows bounds the old rows that one write takes away for one span, so that a
+	// change of the retention never makes one write long.
+	pruneRows = 200
+	// maxRollups bounds the rows of one write.
+	maxRollups = 8192
+)
+
+// A Promotion asks for one span of one node to be summed up from the rows of the
+// next finer span.
+type Promotion struct {
+	Node string
+	From time.Time
+	Span time.Duration // any but the finest of scale.Resolutions
+}
+
+// PutRollups stores rows of the finest span, carries the promotions out in their
+// order, and removes some of what is older than scale.Resolutions keep, all in one
+// transaction. Where the database takes more than bytes (0: any), some of the
+// oldest rows of single nodes go too.
+//
+// A row whose span is stored already is merged into it: a process that was
+// restarted within a span adds to it. A promotion replaces what was there, so that
+// it can be repeated: after a crash nothing is counted twice and nothing is lost
+// but the rows that were never stored.
+func (s *Store) PutRollups(ctx context.Context, rows []NodeRollup, promote []Promotion, now time.Time, bytes int64) error {
+	if len(rows) > maxRollups || len(promote) > maxRollups {
+		return fmt.Errorf("put rollups: %d rows and %d promotions, want at most %d", len(rows), len(promote), maxRollups)
+	}
+	err := s.writer.apply(ctx, func(tx *sql.Tx) error {
+		for i := range rows {
+			r := &rows[i]
+			id, err := sampleNode(tx, r.Node, r.Rollup.From)
+			if err != nil {
+				return err
+			}
+			data, err := mergedRollup(tx, id, &r.Rollup)
+			if err != nil {
+				return err
+			}
+			if err := putRollup(tx, id, r.Rollup.Span, r.Rollup.From, data); err != nil {
+				return err
+			}
+		}
+		for i := range promote {
+			if err := promoteRollup(tx, &promote[i]); err != nil {
+				return err
+			}
+		}
+		return pruneRollups(tx, now, bytes)
+	})
+	if err != nil {
+		return fmt.Errorf("put rollups: %w", err)
+	}
+	return nil
+}
+
+func putRollup(tx *sql.Tx, node int64, span time.Duration, from time.Time, data []byte) error {
+	_, err := tx.Exec(`INSERT INTO rollup (span_s, node, from_s, data) VALUES (?, ?, ?, ?)
+		ON CONFLICT (span_s, node, from_s) DO UPDATE SET data = excluded.data`, seconds(span), node, from.Unix(), data)
+	return err
+}
+
+// finer is the span that a span is summed up from.
+func finer(span time.Duration) (time.Duration, bool) {
+	tiers := scale.Resolutions()
+	for i := 1; i < len(tiers); i++ {
+		if tiers[i].Span == span {
+			return tiers[i-1].Span, true
+		}
+	}
+	return 0, false
+}
+
+func promoteRollup(tx *sql.Tx, p *Promotion) error {
+	below, ok := finer(p.Span)
+	if !ok {
+		return fmt.Errorf("no span is summed up to %v", p.Span)
+	}
+	var node int64
+	err := tx.QueryRow(`SELECT id FROM sample_node WHERE name = ?`, p.Node).Scan(&node)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // no row, nothing to sum up
+	}
+	if err != nil {
+		return err
+	}
+	rows, err := tx.Query(`SELECT data FROM rollup WHERE span_s = ? AND node = ? AND from_s >= ? AND from_s < ?`,
+		seconds(below), node, p.From.Unix(), p.From.Add(p.Span).Unix())
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	sum, n := scale.Rollup{From: p.From, Span: p.Span}, 0
+	var data sql.RawBytes
+	for rows.Next() {
+		if err := rows.Scan(&data); err != nil {
+			return err
+		}
+		var part scale.Rollup
+		if part.UnmarshalBinary(data) == nil { // a damaged row is a gap
+			sum.Merge(&part)
+			n++
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil || n == 0 {
+		return err
+	}
+	out, err := sum.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	return putRollup(tx, node, p.Span, p.From, out)
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// sampleNode gives a node its number.
+func sampleNode(tx *sql.Tx, name string, at time.Time) (id int64, err error) {
+	err = tx.QueryRow(`INSERT INTO sample_node (name, last_s) VALUES (?, ?)
+		ON CONFLICT (name) DO UPDATE SET last_s = max(last_s, excluded.last_s) RETURNING id`, name, at.Unix()).Scan(&id)
+	return id, err
+}
+
+// mergedRollup is the stored form of r, together with what is stored of its span.
+func mergedRollup(tx *sql.Tx, node int64, r *scale.Rollup) ([]byte, error) {
+	var old []byte
+	err := tx.QueryRow(`SELECT data FROM rollup WHERE span_s = ? AND node = ? AND from_s = ?`, seconds(r.Span), node, r.From.Unix()).Scan(&old)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return r.AppendBinary(nil)
+	case err != nil:
+		return nil, err
+	}
+	both := scale.Rollup{From: r.From, Span: r.Span}
+	if both.UnmarshalBinary(old) != nil {
+		return r.AppendBinary(nil) // what cannot be read is worth less than what can
+	}
+	both.Merge(r)
+	return both.AppendBinary(nil)
+}
+
+// pruneRollups removes the oldest rows of what is kept too long, a few at a time.
+func pruneRollups(tx *sql.Tx, now time.Time, bytes int64) error {
+	for _, t := range scale.Resolutions() {
+		_, err := tx.Exec(`DELETE FROM rollup WHERE (span_s, node, from_s) IN (
+			SELECT r.span_s, r.node, r.from_s FROM sample_node n JOIN rollup r ON r.span_s = ?1 AND r.node = n.id AND r.from_s < ?2 LIMIT ?3)`,
+			seconds(t.Span), now.Add(-t.Keep).Unix(), pruneRows)
+		if err != nil {
+			return err
+		}
+	}
+	last := now.Add(-scale.Resolutions()[len(scale.Resolutions())-1].Keep).Unix()
+	if _, err := tx.Exec(`DELETE FROM sample_node WHERE id <> 0 AND last_s < ? AND NOT EXISTS (SELECT 1 FROM rollup WHERE node = sample_node.id)`, last); err != nil {
+		return err
+	}
+	if bytes <= 0 {
+		return nil
+	}
+	var pages, free, size int64
+	if err := tx.QueryRow(`SELECT (SELECT page_count FROM pragma_page_count), (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_size FROM pragma_page_size)`).Scan(&pages, &free, &size); err != nil {
+		return err
+	}
+	if (pages-free)*size <= bytes {
+		return nil
+	}
+	// The file is too large: the oldest rows of single nodes go first, finest first;
+	// those of the whole fleet stay to the end of their time.
+	for _, t := range scale.Resolutions() {
+		out, err := tx.Exec(`DELETE FROM rollup WHERE (span_s, node, from_s) IN (
+			SELECT r.span_s, r.node, r.from_s FROM rollup r WHERE r.span_s = ?1 AND r.node <> 0 AND r.from_s < ?2 ORDER BY r.from_s LIMIT ?3)`,
+			seconds(t.Span), now.Add(-time.Hour).Unix(), pruneRows)
+		if err != nil {
+			return err
+		}
+		if n, err := out.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// Rollups hands over what q chooses, by node and then by time. Signals that were
+// not asked for are empty. What each returns ends the reading.
+func (s *Store) Rollups(ctx context.Context, q RollupQuery, each func(node string, r *scale.Rollup) error) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	nodes := q.Nodes
+	if nodes == nil {
+		all, err := s.SampleNodes(ctx)
+		if err != nil {
+			return err
+		}
+		nodes = append([]string{""}, all...)
+	}
+	for _, node := range nodes {
+		if err := s.rollups(ctx, node, &q, each); err != nil {
+			return fmt.Errorf("read rollups: %w", s.explain(err))
+		}
+	}
+	return nil
+}
+
+func (s *Store) rollups(ctx context.Context, node string, q *RollupQuery, each func(node string, r *scale.Rollup) error) error {
+	rows, err := s.read.QueryContext(ctx, `SELECT from_s, data FROM rollup
+		WHERE span_s = ? AND node = (SELECT id FROM sample_node WHERE name = ?) AND from_s >= ? AND from_s < ? ORDER BY from_s`,
+		seconds(q.Span), node, q.From.Unix(), q.To.Unix())
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var from int64
+	var data sql.RawBytes
+	for rows.Next() {
+		if err := rows.Scan(&from, &data); err != nil {
+			return err
+		}
+		r := scale.Rollup{From: time.Unix(from, 0).UTC(), Span: q.Span}
+		if err := r.ReadSignals(data, q.Signals); err != nil {
+			return fmt.Errorf("node %.64q at %s: %w: %w", node, r.From.Format(time.RFC3339), ErrCorrupt, err)
+		}
+		if err := each(node, &r); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// SampleNodes lists the nodes that have rollups, by name, without the fleet.
+func (s *Store) SampleNodes(ctx context.Context) ([]string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	rows, err := s.read.QueryContext(ctx, `SELECT name FROM sample_node WHERE id <> 0 ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("list nodes with samples: %w", s.explain(err))
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("list nodes with samples: %w", s.explain(err))
+		}
+		out = append(out, name)
+	}
+	return out, rows.Err()
+}

@@ -1,0 +1,352 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"agentnet/app/scale"
+)
+
+// headFile notes the end of every chain outside of the database, so that a log
+// whose tail was cut off is noticed.
+const headFile = "scalelog.heads"
+
+// A ScaleLog is the scaling log of one origin, the node that writes it. It is a
+// scale.Log; entries of other nodes lie beside it in chains of their own.
+type ScaleLog struct {
+	s      *Store
+	origin string
+}
+
+var _ scale.Log = (*ScaleLog)(nil)
+
+// ScaleLog returns the log that the named node writes.
+func (s *Store) ScaleLog(origin string) *ScaleLog { return &ScaleLog{s: s, origin: origin} }
+
+// maxEntry bounds one entry, in bytes of its data.
+const maxEntry = 4 << 20
+
+// Append implements scale.Log: the entries are sealed behind the last one of this
+// origin, in one transaction, and are on stable storage when it returns.
+func (l *ScaleLog) Append(ctx context.Context, entries []scale.Entry) ([]scale.Entry, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	sealed, err := write(ctx, l.s, func(tx *sql.Tx) ([]scale.Entry, error) {
+		head, err := logHead(tx, l.origin)
+		if err != nil {
+			return nil, err
+		}
+		sealed, err := scale.SealAll(head, entries)
+		if err != nil {
+			return nil, err
+		}
+		return sealed, insertEntries(tx, l.origin, sealed)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("append to the scaling log: %w", err)
+	}
+	l.note(sealed[len(sealed)-1].Head())
+	return sealed, nil
+}
+
+// Import takes over entries that another node has written. Those that are here
+// already are left out; the others must follow the last one of their origin.
+func (l *ScaleLog) Import(ctx context.Context, entries []scale.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	head, err := write(ctx, l.s, func(tx *sql.Tx) (scale.Head, error) {
+		head, err := logHead(tx, l.origin)
+		if err != nil {
+			return head, err
+		}
+		var fresh []scale.Entry
+		for _, e := range entries {
+			if e.Seq <= head.Seq {
+				continue
+			}
+			if sealed, err := scale.Seal(head, e); err != nil || sealed.Seq != e.Seq || sealed.Prev != e.Prev || sealed.Hash != e.Hash {
+				return head, fmt.Errorf("%w: entry %d of %.64q does not follow entry %d", ErrChain, e.Seq, l.origin, head.Seq)
+			}
+			fresh, head = append(fresh, e), e.Head()
+		}
+		return head, insertEntries(tx, l.origin, fresh)
+	})
+	if err != nil {
+		return fmt.Errorf("take over entries of the scaling log: %w", err)
+	}
+	l.note(head)
+	return nil
+}
+
+// ErrChain says that entries do not continue a log.
+var ErrChain = errors.New("these entries do not follow the log")
+
+// logHead is the end of a chain, within a write: nobody appends meanwhile.
+func logHead(tx *sql.Tx, origin string) (h scale.Head, err error) {
+	err = tx.QueryRow(`SELECT seq, hash FROM scale_entry WHERE origin = ? ORDER BY seq DESC LIMIT 1`, origin).Scan(&h.Seq, &h.Hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return scale.Head{}, nil
+	}
+	return h, err
+}
+
+func insertEntries(tx *sql.Tx, origin string, entries []scale.Entry) error {
+	for i := range entries {
+		e := &entries[i]
+		if len(e.Data) > maxEntry {
+			return fmt.Errorf("entry %d has %d bytes of data, want at most %d", e.Seq, len(e.Data), maxEntry)
+		}
+		_, err := tx.Exec(`INSERT INTO scale_entry (origin, seq, at_ns, kind, actor, region, summary, data, cause, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			origin, e.Seq, e.At.UnixNano(), e.Kind.String(), e.Actor, e.Region, e.Summary, string(e.Data), e.Cause, e.Prev, e.Hash)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Origin is the node that writes this log.
+func (l *ScaleLog) Origin() string { return l.origin }
+
+// Entries implements scale.Log, in stored order.
+func (l *ScaleLog) Entries(ctx context.Context, after uint64, limit int) ([]scale.Entry, error) {
+	rows, err := l.s.scaleEntries(ctx, `WHERE origin = ? AND place > coalesce((SELECT max(place) FROM scale_entry WHERE origin = ?1 AND seq <= ?2), 0)
+		ORDER BY place LIMIT ?3`, l.origin, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the scaling log: %w", err)
+	}
+	out := make([]scale.Entry, len(rows))
+	for i := range rows {
+		out[i] = rows[i].Entry
+	}
+	return out, nil
+}
+
+// A LogEntry is an entry and whose it is.
+type LogEntry struct {
+	Place  uint64 // order of arrival in this database
+	Origin string
+	scale.Entry
+}
+
+// A LogFilter chooses entries of all origins, the newest first.
+type LogFilter struct {
+	Origin   string // "": every one
+	Kinds    []string
+	Actor    string
+	Match    string    // part of the summary, any case
+	From, To time.Time // zero: any
+	Before   uint64    // Place that the page before ended with; 0: the first page
+	Oldest   bool      // oldest first; Before is then what the places lie above
+	Limit    int       // 1 to 1000; 0 is 100
+}
+
+// ScaleLogPage returns one page; one that is shorter than the limit is the last.
+func (s *Store) ScaleLogPage(ctx context.Context, f LogFilter) ([]LogEntry, error) {
+	if f.Limit == 0 {
+		f.Limit = 100
+	}
+	if f.Limit < 1 || f.Limit > 1000 || len(f.Kinds) > 32 {
+		return nil, fmt.Errorf("scaling log: the limit must be 1 to 1000 and the kinds at most 32, not %d and %d", f.Limit, len(f.Kinds))
+	}
+	where, args := []string{`1`}, []any{}
+	add := func(cond string, a ...any) { where, args = append(where, cond), append(args, a...) }
+	if f.Origin != "" {
+		add(`origin = ?`, f.Origin)
+	}
+	if n := len(f.Kinds); n > 0 {
+		marks := strings.TrimSuffix(strings.Repeat(`?,`, n), `,`)
+		kinds := make([]any, n)
+		for i, k := range f.Kinds {
+			kinds[i] = k
+		}
+		add(`kind IN (`+marks+`)`, kinds...)
+	}
+	if f.Actor != "" {
+		add(`actor = ?`, f.Actor)
+	}
+	if f.Match != "" {
+		add(`summary LIKE ? ESCAPE '\'`, `%`+strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(f.Match)+`%`)
+	}
+	if !f.From.IsZero() {
+		add(`at_ns >= ?`, f.From.UnixNano())
+	}
+	if !f.To.IsZero() {
+		add(`at_ns < ?`, f.To.UnixNano())
+	}
+	order := ` ORDER BY place DESC LIMIT ?`
+	switch {
+	case f.Oldest:
+		add(`place > ?`, f.Before)
+		order = ` ORDER BY place LIMIT ?`
+	case f.Before > 0:
+		add(`place < ?`, f.Before)
+	}
+	rows, err := s.scaleEntries(ctx, `WHERE `+strings.Join(where, ` AND `)+order, append(args, f.Limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("read the scaling log: %w", err)
+	}
+	return rows, nil
+}
+
+// ScaleLogEntry returns one entry. ErrNotFound: there is none.
+func (s *Store) ScaleLogEntry(ctx context.Context, origin string, seq uint64) (LogEntry, error) {
+	rows, err := s.scaleEntries(ctx, `WHERE origin = ? AND seq = ?`, origin, seq)
+	if err == nil && len(rows) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return LogEntry{}, fmt.Errorf("entry %d of %.64q: %w", seq, origin, err)
+	}
+	return rows[0], nil
+}
+
+// ScaleLogCaused returns the entries that name the given one as their cause.
+func (s *Store) ScaleLogCaused(ctx context.Context, origin string, seq uint64) ([]LogEntry, error) {
+	rows, err := s.scaleEntries(ctx, `WHERE origin = ? AND seq > ? AND cause = ? ORDER BY place LIMIT 100`, origin, seq, seq)
+	if err != nil {
+		return nil, fmt.Errorf("what entry %d led to: %w", seq, err)
+	}
+	return rows, nil
+}
+
+func (s *Store) scaleEntries(ctx context.Context, where string, args ...any) ([]LogEntry, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	rows, err := s.read.QueryContext(ctx, `SELECT place, origin, seq, at_ns, kind, actor, region, summary, data, cause, prev, hash FROM scale_entry `+where, args...)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	defer rows.Close()
+	var out []LogEntry
+	for rows.Next() {
+		var e LogEntry
+		var at int64
+		var kind, data string
+		if err := rows.Scan(&e.Place, &e.Origin, &e.Seq, &at, &kind, &e.Actor, &e.Region, &e.Summary, &data, &e.Cause, &e.Prev, &e.Hash); err != nil {
+			return nil, s.explain(err)
+		}
+		e.At = time.Unix(0, at).UTC()
+		if e.Kind.UnmarshalText([]byte(kind)) != nil {
+			e.Kind = scale.KindUnknown // it was edited, or written by a newer program
+		}
+		switch {
+		case data == "":
+		case json.Valid([]byte(data)):
+			e.Data = json.RawMessage(data)
+		default:
+			e.Data, _ = json.Marshal(data) // it was edited: shown as text, and named by a verification
+		}
+		out = append(out, e)
+	}
+	return out, s.explain(rows.Err())
+}
+
+// ScaleLogOrigins lists whose logs are kept here.
+func (s *Store) ScaleLogOrigins(ctx context.Context) ([]string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT origin FROM scale_entry ORDER BY origin`)
+	if err != nil {
+		return nil, fmt.Errorf("list the origins of the scaling log: %w", s.explain(err))
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("list the origins of the scaling log: %w", s.explain(err))
+		}
+		out = append(out, name)
+	}
+	return out, s.explain(rows.Err())
+}
+
+// Head is the end of the log as the database has it.
+func (l *ScaleLog) Head(ctx context.Context) (h scale.Head, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = l.s.read.QueryRowContext(ctx, `SELECT seq, hash FROM scale_entry WHERE origin = ? ORDER BY seq DESC LIMIT 1`, l.origin).Scan(&h.Seq, &h.Hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return scale.Head{}, nil
+	}
+	if err != nil {
+		return h, fmt.Errorf("end of the scaling log: %w", l.s.explain(err))
+	}
+	return h, nil
+}
+
+// note writes the end of the chain down beside the database. A note that cannot
+// be written is told and changes nothing: the entries are stored.
+func (l *ScaleLog) note(h scale.Head) {
+	l.s.heads.Lock()
+	defer l.s.heads.Unlock()
+	all, err := readHeads(l.s.dir)
+	if err == nil && all[l.origin].Seq >= h.Seq {
+		return
+	}
+	if all == nil || err != nil {
+		all = make(map[string]scale.Head)
+	}
+	all[l.origin] = h
+	if err := writeHeads(l.s.dir, all); err != nil {
+		l.s.log.Warn("the end of the scaling log could not be noted beside the database", "path", filepath.Join(l.s.dir, headFile), "error", err)
+	}
+}
+
+// KnownHeads are the ends of all logs as they were noted outside of the database,
+// for scale.Verify. A missing note is none.
+func (s *Store) KnownHeads() (map[string]scale.Head, error) {
+	s.heads.Lock()
+	defer s.heads.Unlock()
+	all, err := readHeads(s.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return map[string]scale.Head{}, nil
+	}
+	return all, err
+}
+
+func readHeads(dir string) (map[string]scale.Head, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, headFile))
+	if err != nil {
+		return nil, err
+	}
+	var all map[string]scale.Head
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, headFile), err)
+	}
+	return all, nil
+}
+
+// writeHeads replaces the file as a whole; a crash leaves the old or the new one.
+func writeHeads(dir string, all map[string]scale.Head) (err error) {
+	raw, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, headFile+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(append(raw, '\n')); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err = errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), filepath.Join(dir, headFile))
+}
