@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"app/chain":         {},
 	"app/replica":       {},
 	"app/scale":         {"app/chain"},
+	"app/scale/watch":   {"app/scale", "app/relay", "app/wire"},
 	"app/scale/actuate": {"app/scale", "app/egress"},
 	"store":             {"app/scale", "app/replica", "app/chain", "app/account"},
 	"app/account":       {"app/chain"},
@@ -55,8 +56,8 @@ var mayImport = map[string][]string{
 	"web/static": {},
 	"web/ui":     {},
 	"web/ws":     {"app/wire", "app/relay"},
-	"web/api":    {"app/wire", "app/relay", "app/scale", "app/notify", "app/doctor"},
-	"web/dash":   {"app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static"},
+	"web/api":    {"app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch"},
+	"web/dash":   {"app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static", "app/scale/watch"},
 	"web":        {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console"},
 	"web/sdk":    {},
 
@@ -68,9 +69,9 @@ var mayImport = map[string][]string{
 
 	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
-		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash"},
+		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "app/scale/watch"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth"},
-	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth"},
+	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth", "app/scale/watch"},
 	"app/e2e":     {},
 }
 

@@ -10,20 +10,6 @@ import (
 	"agentnet/app/scale"
 )
 
-// A NodeRollup is one span of one node; of the whole fleet where Node is "".
-type NodeRollup struct {
-	Node   string
-	Rollup scale.Rollup
-}
-
-// A RollupQuery chooses rollups of one span.
-type RollupQuery struct {
-	Span     time.Duration // one of scale.Resolutions
-	Nodes    []string      // "" is the whole fleet; nil: every node and the fleet
-	From, To time.Time     // spans that begin from From until before To
-	Signals  []scale.Signal
-}
-
 const (
 	// pruneRows bounds the old rows that one write takes away for one span, so that a
 	// change of the retention never makes one write long.
@@ -31,14 +17,6 @@ const (
 	// maxRollups bounds the rows of one write.
 	maxRollups = 8192
 )
-
-// A Promotion asks for one span of one node to be summed up from the rows of the
-// next finer span.
-type Promotion struct {
-	Node string
-	From time.Time
-	Span time.Duration // any but the finest of scale.Resolutions
-}
 
 // PutRollups stores rows of the finest span, carries the promotions out in their
 // order, and removes some of what is older than scale.Resolutions keep, all in one
@@ -49,7 +27,7 @@ type Promotion struct {
 // restarted within a span adds to it. A promotion replaces what was there, so that
 // it can be repeated: after a crash nothing is counted twice and nothing is lost
 // but the rows that were never stored.
-func (s *Store) PutRollups(ctx context.Context, rows []NodeRollup, promote []Promotion, now time.Time, bytes int64) error {
+func (s *Store) PutRollups(ctx context.Context, rows []scale.NodeRollup, promote []scale.Promotion, now time.Time, bytes int64) error {
 	if len(rows) > maxRollups || len(promote) > maxRollups {
 		return fmt.Errorf("put rollups: %d rows and %d promotions, want at most %d", len(rows), len(promote), maxRollups)
 	}
@@ -98,7 +76,7 @@ func finer(span time.Duration) (time.Duration, bool) {
 	return 0, false
 }
 
-func promoteRollup(tx *sql.Tx, p *Promotion) error {
+func promoteRollup(tx *sql.Tx, p *scale.Promotion) error {
 	below, ok := finer(p.Span)
 	if !ok {
 		return fmt.Errorf("no span is summed up to %v", p.Span)
@@ -208,7 +186,7 @@ func pruneRollups(tx *sql.Tx, now time.Time, bytes int64) error {
 
 // Rollups hands over what q chooses, by node and then by time. Signals that were
 // not asked for are empty. What each returns ends the reading.
-func (s *Store) Rollups(ctx context.Context, q RollupQuery, each func(node string, r *scale.Rollup) error) error {
+func (s *Store) Rollups(ctx context.Context, q scale.RollupQuery, each func(node string, r *scale.Rollup) error) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	nodes := q.Nodes
@@ -227,7 +205,7 @@ func (s *Store) Rollups(ctx context.Context, q RollupQuery, each func(node strin
 	return nil
 }
 
-func (s *Store) rollups(ctx context.Context, node string, q *RollupQuery, each func(node string, r *scale.Rollup) error) error {
+func (s *Store) rollups(ctx context.Context, node string, q *scale.RollupQuery, each func(node string, r *scale.Rollup) error) error {
 	rows, err := s.read.QueryContext(ctx, `SELECT from_s, data FROM rollup
 		WHERE span_s = ? AND node = (SELECT id FROM sample_node WHERE name = ?) AND from_s >= ? AND from_s < ? ORDER BY from_s`,
 		seconds(q.Span), node, q.From.Unix(), q.To.Unix())

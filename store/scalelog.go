@@ -131,27 +131,8 @@ func (l *ScaleLog) Entries(ctx context.Context, after uint64, limit int) ([]scal
 	return out, nil
 }
 
-// A LogEntry is an entry and whose it is.
-type LogEntry struct {
-	Place  uint64 // order of arrival in this database
-	Origin string
-	scale.Entry
-}
-
-// A LogFilter chooses entries of all origins, the newest first.
-type LogFilter struct {
-	Origin   string // "": every one
-	Kinds    []string
-	Actor    string
-	Match    string    // part of the summary, any case
-	From, To time.Time // zero: any
-	Before   uint64    // Place that the page before ended with; 0: the first page
-	Oldest   bool      // oldest first; Before is then what the places lie above
-	Limit    int       // 1 to 1000; 0 is 100
-}
-
 // ScaleLogPage returns one page; one that is shorter than the limit is the last.
-func (s *Store) ScaleLogPage(ctx context.Context, f LogFilter) ([]LogEntry, error) {
+func (s *Store) ScaleLogPage(ctx context.Context, f scale.LogFilter) ([]scale.LogEntry, error) {
 	if f.Limit == 0 {
 		f.Limit = 100
 	}
@@ -167,7 +148,7 @@ func (s *Store) ScaleLogPage(ctx context.Context, f LogFilter) ([]LogEntry, erro
 		marks := strings.TrimSuffix(strings.Repeat(`?,`, n), `,`)
 		kinds := make([]any, n)
 		for i, k := range f.Kinds {
-			kinds[i] = k
+			kinds[i] = k.String()
 		}
 		add(`kind IN (`+marks+`)`, kinds...)
 	}
@@ -199,19 +180,19 @@ func (s *Store) ScaleLogPage(ctx context.Context, f LogFilter) ([]LogEntry, erro
 }
 
 // ScaleLogEntry returns one entry. ErrNotFound: there is none.
-func (s *Store) ScaleLogEntry(ctx context.Context, origin string, seq uint64) (LogEntry, error) {
+func (s *Store) ScaleLogEntry(ctx context.Context, origin string, seq uint64) (scale.LogEntry, error) {
 	rows, err := s.scaleEntries(ctx, `WHERE origin = ? AND seq = ?`, origin, seq)
 	if err == nil && len(rows) == 0 {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return LogEntry{}, fmt.Errorf("entry %d of %.64q: %w", seq, origin, err)
+		return scale.LogEntry{}, fmt.Errorf("entry %d of %.64q: %w", seq, origin, err)
 	}
 	return rows[0], nil
 }
 
 // ScaleLogCaused returns the entries that name the given one as their cause.
-func (s *Store) ScaleLogCaused(ctx context.Context, origin string, seq uint64) ([]LogEntry, error) {
+func (s *Store) ScaleLogCaused(ctx context.Context, origin string, seq uint64) ([]scale.LogEntry, error) {
 	rows, err := s.scaleEntries(ctx, `WHERE origin = ? AND seq > ? AND cause = ? ORDER BY place LIMIT 100`, origin, seq, seq)
 	if err != nil {
 		return nil, fmt.Errorf("what entry %d led to: %w", seq, err)
@@ -219,7 +200,7 @@ func (s *Store) ScaleLogCaused(ctx context.Context, origin string, seq uint64) (
 	return rows, nil
 }
 
-func (s *Store) scaleEntries(ctx context.Context, where string, args ...any) ([]LogEntry, error) {
+func (s *Store) scaleEntries(ctx context.Context, where string, args ...any) ([]scale.LogEntry, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	rows, err := s.read.QueryContext(ctx, `SELECT place, origin, seq, at_ns, kind, actor, region, summary, data, cause, prev, hash FROM scale_entry `+where, args...)
@@ -227,9 +208,9 @@ func (s *Store) scaleEntries(ctx context.Context, where string, args ...any) ([]
 		return nil, s.explain(err)
 	}
 	defer rows.Close()
-	var out []LogEntry
+	var out []scale.LogEntry
 	for rows.Next() {
-		var e LogEntry
+		var e scale.LogEntry
 		var at int64
 		var kind, data string
 		if err := rows.Scan(&e.Place, &e.Origin, &e.Seq, &at, &kind, &e.Actor, &e.Region, &e.Summary, &data, &e.Cause, &e.Prev, &e.Hash); err != nil {
@@ -283,6 +264,46 @@ func (l *ScaleLog) Head(ctx context.Context) (h scale.Head, err error) {
 		return h, fmt.Errorf("end of the scaling log: %w", l.s.explain(err))
 	}
 	return h, nil
+}
+
+// AppendScaleLog is ScaleLog(origin).Append.
+func (s *Store) AppendScaleLog(ctx context.Context, origin string, entries []scale.Entry) ([]scale.Entry, error) {
+	return s.ScaleLog(origin).Append(ctx, entries)
+}
+
+// ImportScaleLog is ScaleLog(origin).Import.
+func (s *Store) ImportScaleLog(ctx context.Context, origin string, entries []scale.Entry) error {
+	return s.ScaleLog(origin).Import(ctx, entries)
+}
+
+// ScaleLogEntries is ScaleLog(origin).Entries.
+func (s *Store) ScaleLogEntries(ctx context.Context, origin string, after uint64, limit int) ([]scale.Entry, error) {
+	return s.ScaleLog(origin).Entries(ctx, after, limit)
+}
+
+// VerifyScaleLog reads the whole log of an origin, holds it against its hashes and
+// against the end that was noted outside of the database, and names every row that
+// is not as it was written.
+func (s *Store) VerifyScaleLog(ctx context.Context, origin string) (scale.LogReport, error) {
+	r := scale.LogReport{Origin: origin}
+	heads, err := s.KnownHeads()
+	if err != nil {
+		r.Faults = append(r.Faults, scale.Fault{Kind: scale.FaultEdited, Text: "the note of the log's end cannot be read: " + err.Error()})
+	}
+	r.Known = heads[origin]
+	faults, rows, end, err := scale.Verify(ctx, s.ScaleLog(origin), r.Known)
+	if err != nil {
+		return r, err
+	}
+	r.Faults, r.Rows, r.End = append(r.Faults, faults...), rows, end
+	if r.Known.Seq > 0 && r.Known.Seq < end.Seq {
+		// The log went on since the note: the row that it named must still be the same.
+		e, err := s.ScaleLogEntry(ctx, origin, r.Known.Seq)
+		if err == nil && e.Hash != r.Known.Hash {
+			r.Faults = append(r.Faults, scale.Fault{Seq: e.Seq, Kind: scale.FaultReplaced, Text: fmt.Sprintf("entry %d is not the one that stood there before", e.Seq)})
+		}
+	}
+	return r, nil
 }
 
 // note writes the end of the chain down beside the database. A note that cannot

@@ -13,7 +13,7 @@ func TestCompare(t *testing.T) {
 			s.Values.Set(Connections, connections)
 			s.Values.Set(ErrorRate, errors)
 			s.Delivery.Observe(latency, 1)
-			r.add(&s)
+			r.Add(&s)
 		}
 		return &r
 	}

@@ -60,6 +60,10 @@ func (h *Histogram) AddBucket(i int, n uint64) {
 // AddSum adds to the sum of all durations.
 func (h *Histogram) AddSum(d time.Duration) { h.sum += d }
 
+// Cover makes room for the buckets first to last, both within 0 to Buckets-1, at
+// once; AddBucket would widen the range step by step.
+func (h *Histogram) Cover(first, last int) { h.cover(max(first, 0), min(last, Buckets-1)) }
+
 // cover widens the kept range to include the buckets first to last.
 func (h *Histogram) cover(first, last int) {
 	if len(h.counts) == 0 {
@@ -168,6 +172,27 @@ func (h *Histogram) appendBinary(b []byte) []byte {
 		b = binary.AppendUvarint(b, n)
 	}
 	return binary.AppendVarint(b, int64(h.sum))
+}
+
+// AppendBinary writes the stored form behind b: nothing for an empty histogram.
+func (h *Histogram) AppendBinary(b []byte) []byte {
+	if h.Count() == 0 {
+		return b
+	}
+	return h.appendBinary(b)
+}
+
+// UnmarshalBinary reads what AppendBinary wrote, all of b.
+func (h *Histogram) UnmarshalBinary(b []byte) error {
+	if len(b) == 0 {
+		*h = Histogram{}
+		return nil
+	}
+	rest, err := h.readBinary(b)
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("%d bytes too many in a histogram", len(rest))
+	}
+	return err
 }
 
 // readBinary reads what appendBinary wrote and returns what follows it.

@@ -192,7 +192,7 @@ func FuzzRollup(f *testing.F) {
 		s := Slot{Instances: 3}
 		s.Values.Set(CPU, float64(i)/100)
 		s.Delivery.Observe(time.Duration(i)*time.Millisecond, 1)
-		r.add(&s)
+		r.Add(&s)
 	}
 	raw, _ := r.AppendBinary(nil)
 	f.Add(raw)

@@ -31,8 +31,8 @@ type Rollup struct {
 	API       Histogram
 }
 
-// add counts one slot. Only fresh values count, so a gap shows as a lower count.
-func (r *Rollup) add(s *Slot) {
+// Add counts one slot. Only fresh values count, so a gap shows as a lower count.
+func (r *Rollup) Add(s *Slot) {
 	r.Instances.Add(float64(s.Instances))
 	for i, v := range s.Values {
 		if v.State == Fresh {
@@ -124,7 +124,7 @@ func (r *Roller) flush(now time.Time, s *Slot) []Rollup {
 		if r.open[0] == nil {
 			r.open[0] = &Rollup{From: from, Span: t.Span}
 		}
-		r.open[0].add(s)
+		r.open[0].Add(s)
 	}
 	return done
 }
@@ -166,10 +166,7 @@ func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
 		add()
 	}
 	for _, h := range [...]*Histogram{&r.Delivery, &r.API} {
-		part = part[:0]
-		if h.Count() > 0 {
-			part = h.appendBinary(part)
-		}
+		part = h.AppendBinary(part[:0])
 		add()
 	}
 	return b, nil
@@ -220,13 +217,10 @@ func (r *Rollup) read(b []byte, wanted []Signal) (err error) {
 		wanted bool
 	}{{&r.Delivery, delivery || wanted == nil}, {&r.API, api || wanted == nil}} {
 		part := rest.part()
-		if !h.wanted || len(part) == 0 {
+		if !h.wanted {
 			continue
 		}
-		if part, err = h.into.readBinary(part); err == nil && len(part) > 0 {
-			err = fmt.Errorf("%d bytes too many in a histogram", len(part))
-		}
-		if err != nil {
+		if err := h.into.UnmarshalBinary(part); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,291 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"agentnet/app/scale"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// A Store keeps what must survive a restart. *store.Store is one. An error of
+// AppendScaleLog means that none of the entries was stored, or that nobody knows.
+type Store interface {
+	PutRollups(ctx context.Context, rows []scale.NodeRollup, promote []scale.Promotion, now time.Time, bytes int64) error
+	Rollups(ctx context.Context, q scale.RollupQuery, each func(node string, r *scale.Rollup) error) error
+	SampleNodes(ctx context.Context) ([]string, error)
+
+	AppendScaleLog(ctx context.Context, origin string, entries []scale.Entry) ([]scale.Entry, error)
+	ImportScaleLog(ctx context.Context, origin string, entries []scale.Entry) error
+	ScaleLogEntries(ctx context.Context, origin string, after uint64, limit int) ([]scale.Entry, error)
+	ScaleLogPage(ctx context.Context, f scale.LogFilter) ([]scale.LogEntry, error)
+	ScaleLogEntry(ctx context.Context, origin string, seq uint64) (scale.LogEntry, error)
+	ScaleLogCaused(ctx context.Context, origin string, seq uint64) ([]scale.LogEntry, error)
+	ScaleLogOrigins(ctx context.Context) ([]string, error)
+	VerifyScaleLog(ctx context.Context, origin string) (scale.LogReport, error)
+
+	PutAlerts(ctx context.Context, changed []scale.Alert, rest []string) error
+	Alerts(ctx context.Context) ([]scale.Alert, error)
+	PutSilences(ctx context.Context, all []scale.Silence) error
+	Silences(ctx context.Context) ([]scale.Silence, error)
+	// Setting answers with an empty value where there is none.
+	Setting(ctx context.Context, name string) (string, error)
+	PutSetting(ctx context.Context, name, value string) error
+}
+
+// A Fleet is the other nodes. No method waits; all may be called concurrently.
+type Fleet interface {
+	// Share hands a parcel to all other nodes, which get it by Service.Receive.
+	Share(parcel []byte)
+	// Tell hands a parcel to one node; false: it cannot go.
+	Tell(node string, parcel []byte) bool
+	// Leader is the node that decides, with the number of its leadership, which grows
+	// with each new leader. An empty name: nobody does.
+	Leader() (node string, fence uint64, mine bool)
+	// Cut says that the other nodes cannot be reached.
+	Cut() bool
+}
+
+// Config is what a Service needs. Node, Sources.Stats, Store and Logger are
+// required.
+type Config struct {
+	Node, Region, Version string
+	Engine                scale.Config
+	View                  scale.FleetConfig
+	Sources               Sources
+	Store                 Store
+	// Others are the other nodes. Nil: this node is alone and leads.
+	Others Fleet
+	// Actuator carries decisions out in the mode act. Nil: nothing does.
+	Actuator scale.Actuator
+	// Notifier tells people. Nil: nobody is told.
+	Notifier scale.Notifier
+	// Prices are what the admin pays, for plans.
+	Prices scale.Prices
+	// HistoryBytes bounds the database, from where on rows of single nodes go early.
+	// 0: only age does.
+	HistoryBytes int64
+	// Busy says that what is not urgent is to wait: history, forecasts, comparisons.
+	// Nil: never. None of them waits longer than a minute.
+	Busy   func() bool
+	Logger *slog.Logger
+}
+
+// A Service runs the engine. Its methods may be called concurrently.
+//
+// Locks: mu guards what its comment names and is held for computations in memory
+// only, never while the store, the engine's entries or another node is waited for.
+// The engine has a lock of its own, taken after mu or alone.
+type Service struct {
+	cfg     Config
+	log     *slog.Logger
+	engine  *scale.Engine
+	sampler *Sampler // used by the tick only
+	scribe  *scribe
+	hand    *hand
+	asks    asks
+
+	mu      sync.Mutex
+	view    *scale.View
+	fleet   scale.Fleet
+	rings   map[string]*scale.Ring // "" is the fleet
+	rollers map[string]*rolling
+	rows    []scale.NodeRollup // that are to be stored
+	dirty   map[scale.Promotion]bool
+	lost    uint64 // rows that never were
+	leader  string
+	fence   uint64
+	leads   bool
+	held    string // why nobody decides; "" when somebody does
+	cost    time.Duration
+	ticks   uint64
+
+	// What admins changed, and what was measured. Guarded by mu.
+	override   Override
+	ownRules   bool // the rules were changed at run time
+	calibrated scale.Capacity
+	outlook    outlook
+	measured   Measured
+
+	// Parcels of other nodes that a goroutine deals with. Full ones drop: what is
+	// dropped comes again.
+	imports  chan carried
+	wanted   chan want
+	commands chan asked
+
+	configured scale.Config // as it was given; fixed
+	stored     stored
+	told       time.Time // used by the tick only
+}
+
+// maxRings bounds the nodes whose seconds are kept; the fleet's always are.
+const maxRings = 64
+
+// New checks the configuration and recalls what was stored.
+func New(ctx context.Context, cfg Config) (*Service, error) {
+	if cfg.Node == "" || cfg.Sources.Stats == nil || cfg.Store == nil || cfg.Logger == nil {
+		return nil, errors.New("watch: Node, Sources.Stats, Store and Logger must be given")
+	}
+	cfg.Engine.Region = ""
+	engine, err := scale.NewEngine(cfg.Engine)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, configured: cfg.Engine, log: cfg.Logger, engine: engine, sampler: NewSampler(cfg.Sources, cfg.Logger), view: scale.NewView(cfg.View),
+		rings: make(map[string]*scale.Ring), rollers: make(map[string]*rolling), dirty: make(map[scale.Promotion]bool), imports: make(chan carried, 256), wanted: make(chan want, 64), commands: make(chan asked, 64)}
+	s.scribe = newScribe(cfg.Store, cfg.Node, cfg.Logger, s.shareEntries)
+	s.hand = newHand(s)
+	s.asks.init()
+	if err := s.recall(ctx, time.Now()); err != nil {
+		return nil, fmt.Errorf("scaling: %w", err)
+	}
+	return s, nil
+}
+
+// Engine is the engine that this node runs or follows.
+func (s *Service) Engine() *scale.Engine { return s.engine }
+
+// Intervals of what is not done each second.
+const (
+	tickEvery  = time.Second
+	storeEvery = 10 * time.Second
+	// stopTime bounds what is written at the end.
+	stopTime = 5 * time.Second
+)
+
+// Run works until ctx ends and then writes what is still in memory. It returns nil.
+func (s *Service) Run(ctx context.Context) error {
+	s.begin(time.Now())
+	g, work := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.scribe.run(work) })
+	g.Go(func() error { return s.hand.run(work) })
+	g.Go(func() error { return s.keep(work) })
+	g.Go(func() error { return s.look(work) })
+	g.Go(func() error { return s.exchange(work) })
+	g.Go(func() error { return s.serve(work) })
+	g.Go(func() error {
+		every := time.NewTicker(tickEvery)
+		defer every.Stop()
+		for {
+			select {
+			case <-work.Done():
+				return nil
+			case now := <-every.C:
+				s.tick(now)
+			}
+		}
+	})
+	err := g.Wait()
+	s.end(context.WithoutCancel(ctx))
+	return err
+}
+
+// tick looks at the fleet once.
+func (s *Service) tick(now time.Time) {
+	begun := time.Now()
+	now = now.UTC().Round(0)
+	sample := s.sampler.Sample(now)
+	sample.Node, sample.Region = s.cfg.Node, s.cfg.Region
+	s.share(appendSample(nil, &sample))
+	node, fence, mine := s.lead()
+
+	s.mu.Lock()
+	s.view.Observe(sample)
+	f := s.view.Fleet(now)
+	f.Fence, f.Requested, f.Ahead = fence, s.hand.requested(), s.ahead(now)
+	switch {
+	case s.cfg.Others != nil && s.cfg.Others.Cut():
+		f.Partial = "the other nodes cannot be reached"
+	case node == "":
+		f.Partial = "the nodes have no leader"
+	}
+	began := mine && !s.leads
+	s.fleet, s.leader, s.fence, s.leads, s.held = f, node, fence, mine, f.Partial
+	s.record(now, &f)
+	s.mu.Unlock()
+
+	if mine {
+		s.decide(now, f, began)
+	}
+	took := time.Since(begun)
+	s.mu.Lock()
+	s.cost += took
+	s.ticks++
+	s.mu.Unlock()
+}
+
+// lead says who decides. A lone node does.
+func (s *Service) lead() (node string, fence uint64, mine bool) {
+	if s.cfg.Others == nil {
+		return s.cfg.Node, 0, true
+	}
+	return s.cfg.Others.Leader()
+}
+
+// decide runs the engine and hands on what it came to.
+func (s *Service) decide(now time.Time, f scale.Fleet, began bool) {
+	if began && s.cfg.Others != nil {
+		s.scribe.write(s.nodeEntry(now, fmt.Sprintf("%s leads, number %d", s.cfg.Node, f.Fence), nil))
+	}
+	out, err := s.engine.Tick(now, f)
+	if err != nil {
+		s.log.Error("the scaling engine could not write part of what it decided", "error", err)
+	}
+	if len(out.Entries) > 0 {
+		s.scribe.put(note{entries: out.Entries, then: func(sealed []scale.Entry) { s.act(&out, sealed, f) }})
+	}
+	for _, n := range out.Notices {
+		s.hand.notify(n)
+	}
+	s.tellKnowledge(now)
+}
+
+// act asks the actuator once the decision is on disk.
+func (s *Service) act(out *scale.Outcome, sealed []scale.Entry, f scale.Fleet) {
+	if !out.Decision.Act || s.cfg.Actuator == nil {
+		return
+	}
+	for i := range sealed {
+		if sealed[i].Kind == scale.KindDecision {
+			s.hand.order(scale.OrderOf(&out.Decision, s.cfg.Region, s.cfg.Node, f.Fence, sealed[i].Seq, &f), sealed[i].Seq)
+			return
+		}
+	}
+}
+
+// nodeEntry tells of this node itself.
+func (s *Service) nodeEntry(now time.Time, text string, data any) scale.Entry {
+	e, err := scale.NewEntry(scale.KindNode, now, s.cfg.Node, s.cfg.Region, text, data)
+	if err != nil {
+		s.log.Error("an entry of the scaling log could not be made", "error", err)
+	}
+	return e
+}
+
+func (s *Service) share(parcel []byte) {
+	if s.cfg.Others != nil {
+		s.cfg.Others.Share(parcel)
+	}
+}
+
+// busy says that what is not urgent is to wait.
+func (s *Service) busy() bool { return s.cfg.Busy != nil && s.cfg.Busy() }
+
+// Left forgets a node that said goodbye, so that it is not taken for a silent one.
+func (s *Service) Left(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view.Remove(node)
+}
+
+// Fleet is the fleet as it was last seen. It must not be changed.
+func (s *Service) Fleet() scale.Fleet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fleet
+}
