@@ -15,6 +15,7 @@ import (
 	"agentnet/app/backup"
 	"agentnet/app/cluster"
 	"agentnet/app/relay"
+	"agentnet/app/scale/watch"
 	"agentnet/app/wire"
 	"agentnet/embedded"
 	"agentnet/embedded/journal"
@@ -45,6 +46,7 @@ type App struct {
 	journal  *journal.Journal
 	hub      *relay.Hub
 	memory   func() (used, limit int64) // nil: not known
+	scaling  *watch.Service
 	sockets  *ws.Server
 	web      *web.Server
 	acting   acting
@@ -75,7 +77,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, options ...Option) (
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openDoors} {
+	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openScaling, a.openDoors} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
@@ -187,6 +189,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.runFleet(work, relayEnded) })
 	g.Go(func() error { return a.auth.Run(work) })
 	g.Go(func() error { return a.store.Watch(work, a.auth.Changed) })
+	g.Go(func() error { return a.scaling.Run(work) })
 	g.Go(func() error { return a.web.Run(work) })
 	g.Go(func() error { return a.runActing(work) })
 	g.Go(func() error { return a.web.Serve(a.ln) })

@@ -40,6 +40,8 @@ type Config struct {
 	Dedup    Dedup        `yaml:"dedup" embed:"" prefix:"dedup-" help:"Repeated sends are told apart by their keys."`
 	Overload Overload     `yaml:"overload" embed:"" prefix:"overload-" help:"When load is shed: thresholds of three levels. Shares are from 0 to 1; above 1 turns one off."`
 	Drain    Drain        `yaml:"drain" embed:"" prefix:"drain-" help:"What happens at a stop."`
+	Scaling  Scaling      `yaml:"scaling" embed:"" prefix:"scaling-" help:"How many instances there should be, and what becomes of it."`
+	Alerts   Alerts       `yaml:"alerts" embed:"" prefix:"alerts-" help:"When somebody should know. The defaults are the warning and critical table of the scaling document."`
 	Auth     Auth         `yaml:"auth" embed:"" prefix:"auth-" help:"Who may connect, besides holders of tokens made by \"agentnet token create\"."`
 
 	Notify Notify `yaml:"notify" embed:"" prefix:"notify-" help:"Whom to tell when something is amiss."`

@@ -25,6 +25,7 @@ func (c *Config) Validate() error {
 	c.checkLimits(k)
 	c.checkSession(k)
 	c.checkOverload(k)
+	c.checkScaling(k)
 	for i := range c.Channels {
 		c.Channels[i].check(k, fmt.Sprintf("channels[%d].", i))
 	}

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -266,19 +268,67 @@ func (l *ScaleLog) Head(ctx context.Context) (h scale.Head, err error) {
 	return h, nil
 }
 
-// AppendScaleLog is ScaleLog(origin).Append.
-func (s *Store) AppendScaleLog(ctx context.Context, origin string, entries []scale.Entry) ([]scale.Entry, error) {
-	return s.ScaleLog(origin).Append(ctx, entries)
+// settingOrigin holds the origin of this data directory's own scaling log. It is
+// not the node's name alone: names are used again, a data directory is not.
+const settingOrigin = "scaling.origin"
+
+// AppendScaleLog seals entries behind the last one that this data directory has
+// written. The first one gives its chain an origin, named after the node.
+func (s *Store) AppendScaleLog(ctx context.Context, node string, entries []scale.Entry) ([]scale.LogEntry, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	sealed, err := write(ctx, s, func(tx *sql.Tx) ([]scale.LogEntry, error) {
+		origin, err := ownOrigin(tx, node)
+		if err != nil {
+			return nil, err
+		}
+		return appendEntries(tx, origin, entries)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("append to the scaling log: %w", err)
+	}
+	last := &sealed[len(sealed)-1]
+	s.ScaleLog(last.Origin).note(last.Head())
+	return sealed, nil
 }
 
-// ImportScaleLog is ScaleLog(origin).Import.
-func (s *Store) ImportScaleLog(ctx context.Context, origin string, entries []scale.Entry) error {
-	return s.ScaleLog(origin).Import(ctx, entries)
+func ownOrigin(tx *sql.Tx, node string) (origin string, err error) {
+	err = tx.QueryRow(`SELECT value FROM setting WHERE name = ?`, settingOrigin).Scan(&origin)
+	if errors.Is(err, sql.ErrNoRows) {
+		return newOrigin(tx, node)
+	}
+	return origin, err
 }
 
-// ScaleLogEntries is ScaleLog(origin).Entries.
-func (s *Store) ScaleLogEntries(ctx context.Context, origin string, after uint64, limit int) ([]scale.Entry, error) {
-	return s.ScaleLog(origin).Entries(ctx, after, limit)
+// newOrigin begins a new chain for this data directory.
+func newOrigin(tx *sql.Tx, node string) (string, error) {
+	var id [4]byte
+	rand.Read(id[:]) // never fails, as crypto/rand promises
+	node, _, _ = strings.Cut(node, "~")
+	origin := node + "~" + hex.EncodeToString(id[:])
+	_, err := tx.Exec(`INSERT INTO setting (name, value, changed_ms) VALUES (?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_ms = excluded.changed_ms`, settingOrigin, origin, time.Now().UnixMilli())
+	return origin, err
+}
+
+func appendEntries(tx *sql.Tx, origin string, entries []scale.Entry) ([]scale.LogEntry, error) {
+	head, err := logHead(tx, origin)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := scale.SealAll(head, entries)
+	if err != nil {
+		return nil, err
+	}
+	if err := insertEntries(tx, origin, sealed); err != nil {
+		return nil, err
+	}
+	out := make([]scale.LogEntry, len(sealed))
+	for i := range sealed {
+		out[i] = scale.LogEntry{Origin: origin, Entry: sealed[i]}
+	}
+	return out, nil
 }
 
 // VerifyScaleLog reads the whole log of an origin, holds it against its hashes and

@@ -39,6 +39,8 @@ type Config struct {
 	Notifier api.Notifier
 	// Readings are further metrics. May be nil.
 	Readings func() []api.Reading
+	// Scaling answers /v1/scaling and /v1/alerts. Nil: there are no such routes.
+	Scaling api.Scaling
 
 	// Doctor examines the node for /v1/doctor. May be nil.
 	Doctor func(context.Context) []doctor.Finding
@@ -140,7 +142,7 @@ func New(cfg Config) (*Server, error) {
 	s.api, err = api.New(api.Config{
 		Relay: cfg.Relay, Authorizer: cfg.Authorizer, Guard: cfg.Guard, ClientAddr: s.ClientAddr, Local: s.local,
 		Limits: cfg.Limits, Base: cfg.Base, PublicURL: cfg.PublicURL, Version: cfg.Version,
-		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Readings: cfg.Readings,
+		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Readings: cfg.Readings, Scaling: cfg.Scaling,
 		Load: func() api.Load {
 			now := s.page.Now()
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
@@ -237,6 +239,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Latency reads the response times of the API.
+func (s *Server) Latency() relay.Histogram { return s.api.Latency() }
 
 // ClientAddr is the address of the client, as the trusted proxies tell it.
 func (s *Server) ClientAddr(c *fiber.Ctx) netip.Addr { return s.cfg.Proxies.ClientAddr(c) }

@@ -83,6 +83,8 @@ type Config struct {
 	Seen func(*fiber.Ctx) doctor.Seen
 	// Notifier has the ways to tell people. Nil: its routes are not there.
 	Notifier Notifier
+	// Scaling answers /v1/scaling and /v1/alerts. Nil: there are no such routes.
+	Scaling Scaling
 	// Waiting bounds the requests that wait for a reply at one time. Defaults to
 	// 4096.
 	Waiting int
@@ -108,6 +110,7 @@ type API struct {
 	registry *prometheus.Registry
 	document []byte
 	waiting  chan struct{} // one element for each request that waits
+	times    responseTimes
 	probing  chan struct{} // one element for each stream of a probe
 	examiner examiner
 
@@ -138,6 +141,7 @@ func New(cfg Config) (*API, error) {
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.routes = append(a.table(), a.doctorRoutes()...)
 	a.routes = append(a.routes, a.notifyRoutes()...)
+	a.routes = append(a.routes, a.scalingRoutes()...)
 	var err error
 	if a.registry, err = newRegistry(cfg); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"agentnet/app/relay"
 	"agentnet/app/wire"
@@ -95,6 +96,9 @@ func (a *API) serve(route Route) fiber.Handler {
 				err = a.fail(c, a.caught(c.Path(), v))
 			}
 		}()
+		if route.Stream == nil { // how long an agent takes for its reply says nothing of the API
+			defer func(begun time.Time) { a.times.observe(time.Since(begun)) }(time.Now())
+		}
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		id, refused := a.admit(c, route.Access)
 		if refused != nil {

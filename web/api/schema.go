@@ -1,11 +1,14 @@
 package api
 
 import (
+	"encoding"
 	"encoding/json"
 	"fmt"
+	"path"
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"agentnet/app/wire"
 )
@@ -26,6 +29,16 @@ func (s *schemas) of(t reflect.Type) (object, error) {
 	if t == rawJSON {
 		return object{"description": "Any JSON value."}, nil
 	}
+	switch {
+	case t == reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}, nil
+	case t.Kind() != reflect.Pointer && reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
+		return object{"type": "string"}, nil // an enumeration by its names
+	case t.Kind() != reflect.Pointer && t.Implements(reflect.TypeFor[json.Marshaler]()):
+		return object{"type": "object"}, nil // its own form, such as readings by signal
+	case t.Kind() == reflect.Interface:
+		return object{"description": "Any JSON value."}, nil
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return s.of(t.Elem())
@@ -33,9 +46,9 @@ func (s *schemas) of(t reflect.Type) (object, error) {
 		return object{"type": "boolean"}, nil
 	case reflect.String:
 		return object{"type": "string"}, nil
-	case reflect.Int, reflect.Int64:
+	case reflect.Int, reflect.Int32, reflect.Int64:
 		return object{"type": "integer"}, nil
-	case reflect.Uint64:
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
 		return object{"type": "integer", "minimum": 0}, nil
 	case reflect.Float64:
 		return object{"type": "number"}, nil
@@ -56,33 +69,62 @@ func (s *schemas) of(t reflect.Type) (object, error) {
 
 // structure describes a struct under its name.
 func (s *schemas) structure(t reflect.Type) (object, error) {
-	ref := object{"$ref": "#/components/schemas/" + t.Name()}
-	if _, done := s.named[t.Name()]; done {
+	if t.Name() == "" {
+		return object{"type": "object"}, nil
+	}
+	ref := object{"$ref": "#/components/schemas/" + schemaName(t)}
+	if _, done := s.named[schemaName(t)]; done {
 		return ref, nil
 	}
 	schema := object{"type": "object"}
-	s.named[t.Name()] = schema // before its fields, which may lead back to it
+	s.named[schemaName(t)] = schema // before its fields, which may lead back to it
 	properties, required := object{}, []string{}
-	for i := range t.NumField() {
-		field := t.Field(i)
-		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if name == "-" || !field.IsExported() {
-			continue
-		}
-		property, err := s.field(field)
-		if err != nil {
-			return nil, fmt.Errorf("%s.%s: %w", t.Name(), field.Name, err)
-		}
-		properties[name] = property
-		if !strings.Contains(options, "omitempty") {
-			required = append(required, name)
-		}
+	if err := s.fields(t, properties, &required); err != nil {
+		return nil, err
 	}
 	schema["properties"] = properties
 	if len(required) > 0 {
 		schema["required"] = required
 	}
 	return ref, nil
+}
+
+// schemaName is the name of a struct's schema. Those of the scaling packages carry
+// theirs, because words such as Node and Region are used by others too.
+func schemaName(t reflect.Type) string {
+	if pkg := path.Base(t.PkgPath()); pkg == "scale" || pkg == "watch" || pkg == "chain" {
+		return pkg + "." + t.Name()
+	}
+	return t.Name()
+}
+
+// fields describes the fields of a struct, and those of what it embeds as its own.
+func (s *schemas) fields(t reflect.Type, properties object, required *[]string) error {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "-" || !field.IsExported() {
+			continue
+		}
+		if field.Anonymous && name == "" && field.Type.Kind() == reflect.Struct {
+			if err := s.fields(field.Type, properties, required); err != nil {
+				return err
+			}
+			continue
+		}
+		if name == "" {
+			name = field.Name
+		}
+		property, err := s.field(field)
+		if err != nil {
+			return fmt.Errorf("%s.%s: %w", t.Name(), field.Name, err)
+		}
+		properties[name] = property
+		if !strings.Contains(options, "omitempty") && !strings.Contains(options, "omitzero") {
+			*required = append(*required, name)
+		}
+	}
+	return nil
 }
 
 // field describes one field with what its tags say.

@@ -216,11 +216,10 @@ func (h *hand) carryOut(ctx context.Context, w waiting) {
 
 // append writes entries and returns when they are on disk. Nothing is kept for
 // later when that fails.
-func (s *Service) append(ctx context.Context, entries ...scale.Entry) ([]scale.Entry, error) {
+func (s *Service) append(ctx context.Context, entries ...scale.Entry) ([]scale.LogEntry, error) {
 	sealed, err := s.cfg.Store.AppendScaleLog(ctx, s.cfg.Node, entries)
 	if err != nil {
 		return nil, fmt.Errorf("scaling log: %w", err)
 	}
-	s.shareEntries(sealed)
 	return sealed, nil
 }

@@ -178,8 +178,8 @@ func (s *Service) compareOne(ctx context.Context, now time.Time, e *scale.LogEnt
 	if err != nil {
 		return err
 	}
-	if e.Origin == s.cfg.Node {
-		out.Cause = e.Seq // numbers of another node's log mean nothing in this one
+	if e.Origin == s.origin() {
+		out.Cause = e.Seq // numbers of another log mean nothing in this one
 	}
 	_, err = s.append(ctx, out)
 	return err

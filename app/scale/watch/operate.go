@@ -67,24 +67,24 @@ type Command struct {
 
 // Do carries a command out, here or on the leader, and returns its entry in the
 // scaling log. Errors are *Fault.
-func (s *Service) Do(ctx context.Context, c Command) (scale.Entry, error) {
+func (s *Service) Do(ctx context.Context, c Command) (scale.LogEntry, error) {
 	node, _, mine := s.lead()
 	if mine {
 		return s.execute(ctx, c)
 	}
 	if node == "" || s.cfg.Others.Cut() {
-		return scale.Entry{}, fault(FaultUnavailable, "the nodes have no leader now, and nothing is changed until they have one; try again")
+		return scale.LogEntry{}, fault(FaultUnavailable, "the nodes have no leader now, and nothing is changed until they have one; try again")
 	}
 	return s.askLeader(ctx, node, c)
 }
 
 // execute carries a command out on this node, which leads.
-func (s *Service) execute(ctx context.Context, c Command) (scale.Entry, error) {
+func (s *Service) execute(ctx context.Context, c Command) (scale.LogEntry, error) {
 	if _, _, mine := s.lead(); !mine {
-		return scale.Entry{}, fault(FaultUnavailable, "this node does not lead any more; try again")
+		return scale.LogEntry{}, fault(FaultUnavailable, "this node does not lead any more; try again")
 	}
 	if c.Actor == "" {
-		return scale.Entry{}, fault(FaultInvalid, "nobody is named as the actor")
+		return scale.LogEntry{}, fault(FaultInvalid, "nobody is named as the actor")
 	}
 	now := time.Now()
 	var entry scale.Entry
@@ -104,12 +104,12 @@ func (s *Service) execute(ctx context.Context, c Command) (scale.Entry, error) {
 		err = fault(FaultInvalid, "%.40q is no command", c.Op)
 	}
 	if err != nil {
-		return scale.Entry{}, explained(err)
+		return scale.LogEntry{}, explained(err)
 	}
 	sealed, err := s.append(ctx, entry)
 	if err != nil {
 		s.scribe.write(entry) // it is in force: the log gets it as soon as it can be written
-		return scale.Entry{}, fault(FaultUnavailable, "it is in force, but the scaling log cannot be written now: %v", err)
+		return scale.LogEntry{}, fault(FaultUnavailable, "it is in force, but the scaling log cannot be written now: %v", err)
 	}
 	if err := s.remember(ctx, now); err != nil {
 		s.log.Error("what the scaling engine knows could not be stored", "error", err)
@@ -226,25 +226,25 @@ func (s *Service) setRules(ctx context.Context, now time.Time, c *Command) (scal
 }
 
 // Note writes an admin's words into the log of this node.
-func (s *Service) Note(ctx context.Context, actor, text string, cause uint64) (scale.Entry, error) {
+func (s *Service) Note(ctx context.Context, actor, text string, cause uint64) (scale.LogEntry, error) {
 	e, err := scale.Note(time.Now(), actor, text)
 	if err != nil {
-		return scale.Entry{}, explained(err)
+		return scale.LogEntry{}, explained(err)
 	}
 	e.Region, e.Cause = s.cfg.Region, cause
 	sealed, err := s.append(ctx, e)
 	if err != nil {
-		return scale.Entry{}, fault(FaultUnavailable, "the note could not be written: %v", err)
+		return scale.LogEntry{}, fault(FaultUnavailable, "the note could not be written: %v", err)
 	}
 	return sealed[0], nil
 }
 
 // Write puts an entry of another part of the node into the log, such as a drill's,
 // and returns it as stored.
-func (s *Service) Write(ctx context.Context, e scale.Entry) (scale.Entry, error) {
+func (s *Service) Write(ctx context.Context, e scale.Entry) (scale.LogEntry, error) {
 	sealed, err := s.append(ctx, e)
 	if err != nil {
-		return scale.Entry{}, fault(FaultUnavailable, "the entry could not be written: %v", err)
+		return scale.LogEntry{}, fault(FaultUnavailable, "the entry could not be written: %v", err)
 	}
 	return sealed[0], nil
 }

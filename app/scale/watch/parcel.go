@@ -15,10 +15,8 @@ import (
 const (
 	parcelSample    = 1 // a sample, as below
 	parcelKnowledge = 2 // the leader's engine, as JSON
-	parcelEntries   = 3 // sealed entries of one origin, as JSON
-	parcelAsk       = 4 // a question to the leader, as JSON
-	parcelAnswer    = 5 // its answer
-	parcelMissing   = 6 // asks an origin for entries, as JSON
+	parcelAsk       = 3 // a command for the leader, as JSON
+	parcelAnswer    = 4 // its answer
 )
 
 // errParcel is the cause of every refusal of a parcel.

@@ -22,10 +22,6 @@ func (s *Service) Receive(from string, parcel []byte) {
 		err = s.takeSample(from, body)
 	case parcelKnowledge:
 		err = s.adopt(from, body)
-	case parcelEntries:
-		err = s.takeEntries(body)
-	case parcelMissing:
-		err = s.takeMissing(from, body)
 	case parcelAsk:
 		err = s.takeAsk(from, body)
 	case parcelAnswer:
@@ -52,159 +48,6 @@ func (s *Service) takeSample(from string, body []byte) error {
 	return nil
 }
 
-// carried are sealed entries of one origin on their way.
-type carried struct {
-	Origin  string        `json:"origin"`
-	Entries []scale.Entry `json:"entries"`
-}
-
-// missing asks an origin for what follows an entry.
-type missing struct {
-	Origin string `json:"origin"`
-	After  uint64 `json:"after"`
-}
-
-// maxCarried bounds the entries of one parcel.
-const maxCarried = 100
-
-func (s *Service) shareEntries(sealed []scale.Entry) {
-	if s.cfg.Others == nil {
-		return
-	}
-	for len(sealed) > 0 {
-		n := min(len(sealed), maxCarried)
-		if raw := s.carry(sealed[:n]); raw != nil {
-			s.share(raw)
-		}
-		sealed = sealed[n:]
-	}
-}
-
-func (s *Service) carry(entries []scale.Entry) []byte {
-	raw, err := json.Marshal(carried{Origin: s.cfg.Node, Entries: entries})
-	if err != nil {
-		s.log.Error("entries of the scaling log cannot be encoded for other nodes", "error", err)
-		return nil
-	}
-	return append([]byte{parcelEntries}, raw...)
-}
-
-func (s *Service) takeEntries(body []byte) error {
-	var c carried
-	if err := json.Unmarshal(body, &c); err != nil {
-		return err
-	}
-	if c.Origin == s.cfg.Node || c.Origin == "" || len(c.Origin) > maxName || len(c.Entries) == 0 {
-		return nil
-	}
-	select {
-	case s.imports <- c:
-	default: // the head that its origin shares again will bring them
-	}
-	return nil
-}
-
-func (s *Service) takeMissing(from string, body []byte) error {
-	var m missing
-	if err := json.Unmarshal(body, &m); err != nil {
-		return err
-	}
-	if m.Origin != s.cfg.Node {
-		return nil
-	}
-	select {
-	case s.wanted <- want{from, m.After}:
-	default:
-	}
-	return nil
-}
-
-// want is a node that asks for entries.
-type want struct {
-	node  string
-	after uint64
-}
-
-// shareHeadEvery is how often a node shares the last entry of its log, so that the
-// others notice what they missed.
-const shareHeadEvery = 15 * time.Second
-
-// exchange keeps the logs of all nodes on every node, until ctx ends.
-func (s *Service) exchange(ctx context.Context) error {
-	every := time.NewTicker(shareHeadEvery)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case c := <-s.imports:
-			s.importEntries(ctx, c)
-		case w := <-s.wanted:
-			s.sendEntries(ctx, w)
-		case <-every.C:
-			s.shareHead(ctx)
-		}
-	}
-}
-
-func (s *Service) importEntries(ctx context.Context, c carried) {
-	ctx, cancel := context.WithTimeout(ctx, writeWait)
-	defer cancel()
-	if err := s.cfg.Store.ImportScaleLog(ctx, c.Origin, c.Entries); err == nil {
-		return
-	}
-	// There is a gap, or the logs differ: ask for what follows the last good entry.
-	page, err := s.cfg.Store.ScaleLogPage(ctx, scale.LogFilter{Origin: c.Origin, Limit: 1})
-	if err != nil {
-		s.log.Warn("the log of another node cannot be taken over", "node", c.Origin, "error", err)
-		return
-	}
-	m := missing{Origin: c.Origin}
-	if len(page) > 0 {
-		m.After = page[0].Seq
-	}
-	if m.After+1 >= c.Entries[0].Seq {
-		s.log.Warn("another node's log does not follow what is kept of it here; agentnet log verify tells more", "node", c.Origin, "after", m.After)
-		return
-	}
-	if raw, err := json.Marshal(m); err == nil && s.cfg.Others != nil {
-		s.cfg.Others.Tell(c.Origin, append([]byte{parcelMissing}, raw...))
-	}
-}
-
-func (s *Service) sendEntries(ctx context.Context, w want) {
-	ctx, cancel := context.WithTimeout(ctx, writeWait)
-	defer cancel()
-	entries, err := s.cfg.Store.ScaleLogEntries(ctx, s.cfg.Node, w.after, maxCarried)
-	if err != nil || len(entries) == 0 || s.cfg.Others == nil {
-		return
-	}
-	if raw := s.carry(entries); raw != nil {
-		s.cfg.Others.Tell(w.node, raw)
-	}
-	if len(entries) == maxCarried {
-		select { // the next page, behind what others want
-		case s.wanted <- want{w.node, entries[len(entries)-1].Seq}:
-		default:
-		}
-	}
-}
-
-func (s *Service) shareHead(ctx context.Context) {
-	if s.cfg.Others == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, writeWait)
-	defer cancel()
-	page, err := s.cfg.Store.ScaleLogPage(ctx, scale.LogFilter{Origin: s.cfg.Node, Limit: 1})
-	if err != nil || len(page) == 0 {
-		return
-	}
-	if raw := s.carry([]scale.Entry{page[0].Entry}); raw != nil {
-		s.share(raw)
-	}
-}
-
 // asks are the commands that wait for the leader's answer.
 type asks struct {
 	mu   sync.Mutex
@@ -218,10 +61,10 @@ type ask struct {
 }
 
 type reply struct {
-	ID    uint64      `json:"id"`
-	Entry scale.Entry `json:"entry"`
-	Kind  FaultKind   `json:"kind,omitempty"`
-	Text  string      `json:"text,omitempty"`
+	ID    uint64         `json:"id"`
+	Entry scale.LogEntry `json:"entry"`
+	Kind  FaultKind      `json:"kind,omitempty"`
+	Text  string         `json:"text,omitempty"`
 }
 
 const (
@@ -265,18 +108,18 @@ func (a *asks) answer(body []byte) error {
 }
 
 // askLeader has a command carried out by the node that leads.
-func (s *Service) askLeader(ctx context.Context, leader string, c Command) (scale.Entry, error) {
+func (s *Service) askLeader(ctx context.Context, leader string, c Command) (scale.LogEntry, error) {
 	id, ch, ok := s.asks.begin()
 	if !ok {
-		return scale.Entry{}, fault(FaultUnavailable, "too many commands wait for the leader; try again")
+		return scale.LogEntry{}, fault(FaultUnavailable, "too many commands wait for the leader; try again")
 	}
 	defer s.asks.end(id)
 	raw, err := json.Marshal(ask{id, c})
 	if err != nil {
-		return scale.Entry{}, fmt.Errorf("encode a command: %w", err)
+		return scale.LogEntry{}, fmt.Errorf("encode a command: %w", err)
 	}
 	if !s.cfg.Others.Tell(leader, append([]byte{parcelAsk}, raw...)) {
-		return scale.Entry{}, fault(FaultUnavailable, "the leader %s cannot be reached; try again", leader)
+		return scale.LogEntry{}, fault(FaultUnavailable, "the leader %s cannot be reached; try again", leader)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -287,7 +130,7 @@ func (s *Service) askLeader(ctx context.Context, leader string, c Command) (scal
 		}
 		return r.Entry, nil
 	case <-ctx.Done():
-		return scale.Entry{}, fault(FaultUnavailable, "the leader %s did not answer in time; it may have been done", leader)
+		return scale.LogEntry{}, fault(FaultUnavailable, "the leader %s did not answer in time; it may have been done", leader)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/scale"
@@ -14,7 +15,7 @@ import (
 // then may be nil, and is called on the scribe's goroutine.
 type note struct {
 	entries []scale.Entry
-	then    func(sealed []scale.Entry)
+	then    func(sealed []scale.LogEntry)
 }
 
 const (
@@ -28,10 +29,10 @@ const (
 // written until they can. It drops the oldest when too many wait, and says so in
 // the log afterwards.
 type scribe struct {
-	store  Store
-	origin string
-	log    *slog.Logger
-	wrote  func(sealed []scale.Entry)
+	store Store
+	node  string
+	log   *slog.Logger
+	own   *atomic.Pointer[string]
 
 	wake chan struct{}
 
@@ -41,8 +42,8 @@ type scribe struct {
 	total   uint64 // entries that were dropped ever
 }
 
-func newScribe(store Store, origin string, log *slog.Logger, wrote func([]scale.Entry)) *scribe {
-	return &scribe{store: store, origin: origin, log: log, wrote: wrote, wake: make(chan struct{}, 1)}
+func newScribe(store Store, node string, log *slog.Logger, own *atomic.Pointer[string]) *scribe {
+	return &scribe{store: store, node: node, log: log, own: own, wake: make(chan struct{}, 1)}
 }
 
 // write takes entries that nothing follows from.
@@ -102,13 +103,13 @@ func (s *scribe) flush(ctx context.Context) bool {
 		s.mu.Unlock()
 		entries := n.entries
 		if dropped > 0 {
-			e, err := scale.NewEntry(scale.KindNode, time.Now(), s.origin, "", fmt.Sprintf("%d entries are missing before this one: the log could not be written", dropped), nil)
+			e, err := scale.NewEntry(scale.KindNode, time.Now(), s.node, "", fmt.Sprintf("%d entries are missing before this one: the log could not be written", dropped), nil)
 			if err == nil {
 				entries = append([]scale.Entry{e}, shifted(entries)...)
 			}
 		}
 		write, cancel := context.WithTimeout(ctx, writeWait)
-		sealed, err := s.store.AppendScaleLog(write, s.origin, entries)
+		sealed, err := s.store.AppendScaleLog(write, s.node, entries)
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
@@ -116,6 +117,7 @@ func (s *scribe) flush(ctx context.Context) bool {
 			}
 			return false
 		}
+		s.own.Store(&sealed[0].Origin)
 		s.mu.Lock()
 		// put may have dropped it meanwhile; then it is counted although it was written.
 		if len(s.waiting) > 0 && len(n.entries) > 0 && &s.waiting[0].entries[0] == &n.entries[0] {
@@ -123,7 +125,6 @@ func (s *scribe) flush(ctx context.Context) bool {
 		}
 		s.dropped -= dropped
 		s.mu.Unlock()
-		s.wrote(sealed)
 		if n.then != nil {
 			n.then(sealed[len(sealed)-len(n.entries):])
 		}

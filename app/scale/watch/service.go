@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/scale"
@@ -20,9 +21,9 @@ type Store interface {
 	Rollups(ctx context.Context, q scale.RollupQuery, each func(node string, r *scale.Rollup) error) error
 	SampleNodes(ctx context.Context) ([]string, error)
 
-	AppendScaleLog(ctx context.Context, origin string, entries []scale.Entry) ([]scale.Entry, error)
-	ImportScaleLog(ctx context.Context, origin string, entries []scale.Entry) error
-	ScaleLogEntries(ctx context.Context, origin string, after uint64, limit int) ([]scale.Entry, error)
+	// AppendScaleLog seals entries into this data directory's own chain, whose origin
+	// is named after the node.
+	AppendScaleLog(ctx context.Context, node string, entries []scale.Entry) ([]scale.LogEntry, error)
 	ScaleLogPage(ctx context.Context, f scale.LogFilter) ([]scale.LogEntry, error)
 	ScaleLogEntry(ctx context.Context, origin string, seq uint64) (scale.LogEntry, error)
 	ScaleLogCaused(ctx context.Context, origin string, seq uint64) ([]scale.LogEntry, error)
@@ -90,6 +91,8 @@ type Service struct {
 	hand    *hand
 	asks    asks
 
+	own atomic.Pointer[string] // origin of this node's log, known after its first entry
+
 	mu      sync.Mutex
 	view    *scale.View
 	fleet   scale.Fleet
@@ -112,11 +115,7 @@ type Service struct {
 	outlook    outlook
 	measured   Measured
 
-	// Parcels of other nodes that a goroutine deals with. Full ones drop: what is
-	// dropped comes again.
-	imports  chan carried
-	wanted   chan want
-	commands chan asked
+	commands chan asked // of other nodes, for the goroutine that carries them out
 
 	configured scale.Config // as it was given; fixed
 	stored     stored
@@ -137,8 +136,8 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{cfg: cfg, configured: cfg.Engine, log: cfg.Logger, engine: engine, sampler: NewSampler(cfg.Sources, cfg.Logger), view: scale.NewView(cfg.View),
-		rings: make(map[string]*scale.Ring), rollers: make(map[string]*rolling), dirty: make(map[scale.Promotion]bool), imports: make(chan carried, 256), wanted: make(chan want, 64), commands: make(chan asked, 64)}
-	s.scribe = newScribe(cfg.Store, cfg.Node, cfg.Logger, s.shareEntries)
+		rings: make(map[string]*scale.Ring), rollers: make(map[string]*rolling), dirty: make(map[scale.Promotion]bool), commands: make(chan asked, 64)}
+	s.scribe = newScribe(cfg.Store, cfg.Node, cfg.Logger, &s.own)
 	s.hand = newHand(s)
 	s.asks.init()
 	if err := s.recall(ctx, time.Now()); err != nil {
@@ -166,7 +165,6 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.hand.run(work) })
 	g.Go(func() error { return s.keep(work) })
 	g.Go(func() error { return s.look(work) })
-	g.Go(func() error { return s.exchange(work) })
 	g.Go(func() error { return s.serve(work) })
 	g.Go(func() error {
 		every := time.NewTicker(tickEvery)
@@ -237,7 +235,7 @@ func (s *Service) decide(now time.Time, f scale.Fleet, began bool) {
 		s.log.Error("the scaling engine could not write part of what it decided", "error", err)
 	}
 	if len(out.Entries) > 0 {
-		s.scribe.put(note{entries: out.Entries, then: func(sealed []scale.Entry) { s.act(&out, sealed, f) }})
+		s.scribe.put(note{entries: out.Entries, then: func(sealed []scale.LogEntry) { s.act(&out, sealed, f) }})
 	}
 	for _, n := range out.Notices {
 		s.hand.notify(n)
@@ -246,16 +244,24 @@ func (s *Service) decide(now time.Time, f scale.Fleet, began bool) {
 }
 
 // act asks the actuator once the decision is on disk.
-func (s *Service) act(out *scale.Outcome, sealed []scale.Entry, f scale.Fleet) {
+func (s *Service) act(out *scale.Outcome, sealed []scale.LogEntry, f scale.Fleet) {
 	if !out.Decision.Act || s.cfg.Actuator == nil {
 		return
 	}
 	for i := range sealed {
 		if sealed[i].Kind == scale.KindDecision {
-			s.hand.order(scale.OrderOf(&out.Decision, s.cfg.Region, s.cfg.Node, f.Fence, sealed[i].Seq, &f), sealed[i].Seq)
+			s.hand.order(scale.OrderOf(&out.Decision, s.cfg.Region, sealed[i].Origin, f.Fence, sealed[i].Seq, &f), sealed[i].Seq)
 			return
 		}
 	}
+}
+
+// origin names this node's log; empty before its first entry.
+func (s *Service) origin() string {
+	if p := s.own.Load(); p != nil {
+		return *p
+	}
+	return ""
 }
 
 // nodeEntry tells of this node itself.

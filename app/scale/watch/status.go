@@ -241,7 +241,7 @@ func (s *Service) Log(ctx context.Context, f scale.LogFilter) ([]scale.LogEntry,
 // this node's.
 func (s *Service) LogEntry(ctx context.Context, origin string, seq uint64) (scale.LogEntry, []scale.LogEntry, error) {
 	if origin == "" {
-		origin = s.cfg.Node
+		origin = s.origin()
 	}
 	e, err := s.cfg.Store.ScaleLogEntry(ctx, origin, seq)
 	if err != nil {

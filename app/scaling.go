@@ -1,0 +1,136 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"agentnet/app/relay"
+	"agentnet/app/scale"
+	"agentnet/app/scale/watch"
+	"agentnet/store"
+	"agentnet/web/api"
+)
+
+// openScaling makes the scaling engine of this node. It runs in Run.
+func (a *App) openScaling(ctx context.Context) (err error) {
+	engine, err := a.cfg.engine()
+	if err != nil {
+		return fmt.Errorf("scaling: %w", err)
+	}
+	cfg := watch.Config{
+		Node: a.cfg.Node, Region: a.cfg.Region, Version: a.version, Engine: engine, Store: scaleStore{a.store}, Logger: a.log,
+		Prices: a.cfg.Scaling.prices(), HistoryBytes: int64(a.cfg.Scaling.HistoryBytes),
+		Notifier: a.Notifier(),
+		Busy:     func() bool { return a.hub.Level() > 0 },
+		Sources:  watch.Sources{Stats: a.hub.Stats, API: a.apiLatency, Host: scale.NewHost("/", runtime.NumCPU()), Broker: a.brokerHealth, Ready: a.isReady},
+	}
+	if a.scaling, err = watch.New(ctx, cfg); err != nil {
+		return fmt.Errorf("scaling: %w", err)
+	}
+	return nil
+}
+
+// apiLatency reads the API's response times; the doors open after the engine.
+func (a *App) apiLatency() relay.Histogram {
+	if a.web == nil {
+		return relay.Histogram{}
+	}
+	return a.web.Latency()
+}
+
+func (a *App) isReady() bool {
+	return !slices.ContainsFunc(a.hub.Ready(), func(r relay.Reason) bool { return !r.OK })
+}
+
+// brokerHealth says whether a Redis that others share answers.
+func (a *App) brokerHealth() watch.Broker {
+	if a.cfg.Redis == "" {
+		return watch.Broker{}
+	}
+	up := !slices.ContainsFunc(a.hub.Ready(), func(r relay.Reason) bool { return r.Check == "broker" && !r.OK })
+	return watch.Broker{Shared: true, Up: up}
+}
+
+// scaleStore gives the engine the database.
+type scaleStore struct{ *store.Store }
+
+// Setting answers with an empty value where there is none.
+func (s scaleStore) Setting(ctx context.Context, name string) (string, error) {
+	value, _, err := s.Store.Setting(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	return value, err
+}
+
+// PutSetting stores a value with the time of now.
+func (s scaleStore) PutSetting(ctx context.Context, name, value string) error {
+	return s.Store.PutSetting(ctx, name, value, time.Now())
+}
+
+// engine is what the configuration says of scaling and alerts.
+func (c *Config) engine() (scale.Config, error) {
+	s := &c.Scaling
+	capacity := scale.Capacity{Connections: s.InstanceConnections, Messages: s.InstanceMessages, ScaleAt: s.ScaleAt}
+	if capacity != (scale.Capacity{}) {
+		capacity.Source = "configuration"
+	}
+	policy := scale.DefaultPolicy(capacity)
+	if c.Redis == "" && c.Embedded.Listen == "" {
+		policy = scale.LonePolicy(capacity)
+	}
+	if s.Min > 0 {
+		policy.Min = s.Min
+	}
+	if s.Max > 0 {
+		policy.Max = s.Max
+	}
+	if err := policy.Mode.UnmarshalText([]byte(s.Mode)); err != nil {
+		return scale.Config{}, fmt.Errorf("scaling.mode: %w", err)
+	}
+	policy.Down.Window = time.Duration(s.DownAfter)
+	policy.Provision = time.Duration(s.Provision)
+	rules, err := c.Alerts.rules()
+	if err != nil {
+		return scale.Config{}, err
+	}
+	if err := errors.Join(policy.Validate(), scale.ValidateRules(rules)); err != nil {
+		return scale.Config{}, err
+	}
+	return scale.Config{Policy: policy, Rules: rules, Capacity: capacity}, nil
+}
+
+func (s *Scaling) prices() scale.Prices {
+	p := scale.Prices{Currency: s.Currency, Instance: map[string]float64{}, RedisNode: map[string]float64{}, Balancer: map[scale.BalancerTier]float64{}}
+	for _, size := range scale.Sizes() {
+		p.Instance[size.Name], p.RedisNode[size.Name], p.Balancer[size.Balancer] = s.InstancePrice, s.RedisPrice, s.BalancerPrice
+	}
+	return p
+}
+
+// scalingReadings are the metrics of the engine.
+func (a *App) scalingReadings() []api.Reading {
+	st := a.scaling.Status()
+	states := map[string]float64{"firing": float64(st.Alerts.Firing), "critical": float64(st.Alerts.Critical), "pending": float64(st.Alerts.Pending), "silenced": float64(st.Alerts.Silenced)}
+	wants := make(map[string]float64, len(st.Decision.Wants))
+	for _, w := range st.Decision.Wants {
+		wants[w.Signal.String()] = float64(w.Count)
+	}
+	leads := 0.0
+	if st.Leads {
+		leads = 1
+	}
+	return []api.Reading{
+		gauge("agentnet_scaling_instances", "Nodes that are capacity or will be.", float64(st.Current)),
+		gauge("agentnet_scaling_desired_instances", "Instances that the policy wants.", float64(st.Desired)),
+		{Name: "agentnet_scaling_wanted_instances", Help: "Instances that each signal asks for.", Label: "signal", Values: wants},
+		gauge("agentnet_scaling_leader", "1 while this node decides.", leads),
+		{Name: "agentnet_alerts", Help: "Alerts by state; critical are those of the firing that are.", Label: "state", Values: states},
+		counter("agentnet_scaling_lost_rows_total", "Rows of samples that could not be stored.", st.Work.LostRows),
+		counter("agentnet_scaling_lost_entries_total", "Entries of the scaling log that could not be written.", st.Work.LostEntries),
+	}
+}
