@@ -114,7 +114,7 @@ func TestCanary(t *testing.T) {
 			a.fence()
 		}
 		a.fence()
-		a.drop(n)
+		a.drop()
 		b.ok(obj{"send": obj{"to": me, "data": raw(`"` + payload + `"`), "priority": "high", "key": "x" + key}})
 		b.leave()
 		wrong := mark(&secrets, "wrongtoken")
@@ -144,7 +144,7 @@ func TestCanary(t *testing.T) {
 		}
 		return out
 	}
-	n2 := n.Restart(rule)
+	n2 := lone(n.Restart(rule))
 	for _, d := range []dialect{inJSON, inProtobuf} {
 		a := join(t, n2, d, "can/late2")
 		a.ok(obj{"history": obj{"channel": "kept/" + d.name}})

@@ -252,8 +252,17 @@ func testFunctions(t *testing.T, dir string) map[string]string {
 			t.Fatal(err)
 		}
 		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
-				tests[f.Name.Name] = string(text[set.Position(f.Pos()).Offset:set.Position(f.End()).Offset])
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil {
+				continue
+			}
+			// The body of TestProtocolSend is protocolSend, which runs on several nodes too.
+			if body, shared := strings.CutPrefix(f.Name.Name, "protocol"); strings.HasPrefix(f.Name.Name, "Test") || shared {
+				name := f.Name.Name
+				if shared {
+					name = "TestProtocol" + body
+				}
+				tests[name] += string(text[set.Position(f.Pos()).Offset:set.Position(f.End()).Offset])
 			}
 		}
 	}

@@ -16,12 +16,11 @@ import (
 	"time"
 
 	"agentnet/app"
-	"agentnet/app/apptest"
 )
 
 // hostileNode forgives failed logins, because all attackers of these tests come
 // from one address.
-func hostileNode(t testing.TB, change func(*app.Config)) *apptest.Node {
+func hostileNode(t testing.TB, change func(*app.Config)) *fleet {
 	t.Helper()
 	return calmNode(t, func(c *app.Config) {
 		c.Session.AuthTimeout = app.Duration(500 * time.Millisecond)
@@ -34,7 +33,7 @@ func hostileNode(t testing.TB, change func(*app.Config)) *apptest.Node {
 // unharmed runs attack while a pair of agents is connected, then wants the pair to
 // talk as before, and goroutines, file descriptors, connections and memory to be
 // back where they were.
-func unharmed(t *testing.T, n *apptest.Node, attack func(t *testing.T)) {
+func unharmed(t *testing.T, n *fleet, attack func(t *testing.T)) {
 	t.Helper()
 	a, b := join(t, n, inJSON, "well/a"), join(t, n, inProtobuf, "well/b")
 	defer func() { a.nc.Close(); b.nc.Close() }()

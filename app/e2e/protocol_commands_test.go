@@ -60,8 +60,10 @@ func TestProtocolConnect(t *testing.T) {
 	})
 }
 
-func TestProtocolSend(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolSend(t *testing.T) { protocolSend(t, alone) }
+
+func protocolSend(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		me, you := "snd/a-"+d.name, "snd/b-"+d.name
 		a, b := join(t, n, d, me), join(t, n, d, you)
@@ -109,8 +111,10 @@ func TestProtocolSend(t *testing.T) {
 	})
 }
 
-func TestProtocolRequest(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolRequest(t *testing.T) { protocolRequest(t, alone) }
+
+func protocolRequest(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		a, b := join(t, n, d, "req/a-"+d.name), join(t, n, d, "req/b-"+d.name)
 		ask := func(fields obj) (uint64, *pb.RequestEvent) {
@@ -182,8 +186,10 @@ func TestProtocolRequest(t *testing.T) {
 	})
 }
 
-func TestProtocolReceipts(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolReceipts(t *testing.T) { protocolReceipts(t, alone) }
+
+func protocolReceipts(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		me, you := "rcp/a-"+d.name, "rcp/b-"+d.name
 		a, b := join(t, n, d, me), join(t, n, d, you)
@@ -228,8 +234,10 @@ func TestProtocolReceipts(t *testing.T) {
 	})
 }
 
-func TestProtocolChannels(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolChannels(t *testing.T) { protocolChannels(t, alone) }
+
+func protocolChannels(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		ch := "rooms/" + d.name
 		a, b := join(t, n, d, "chn/a"), join(t, n, d, "chn/b")
@@ -300,8 +308,10 @@ func TestProtocolChannels(t *testing.T) {
 }
 
 // TestProtocolSubscribeTwice: PROTOCOL.md says that this is no error.
-func TestProtocolSubscribeTwice(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolSubscribeTwice(t *testing.T) { protocolSubscribeTwice(t, alone) }
+
+func protocolSubscribeTwice(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		a := join(t, n, d, "twice")
 		a.ok(obj{"subscribe": obj{"channel": "x"}})
@@ -314,8 +324,10 @@ func TestProtocolSubscribeTwice(t *testing.T) {
 	})
 }
 
-func TestProtocolPresence(t *testing.T) {
-	n := calmNode(t, func(c *app.Config) { c.Session.Resume = app.Duration(time.Second) })
+func TestProtocolPresence(t *testing.T) { protocolPresence(t, alone) }
+
+func protocolPresence(t *testing.T, g *ground) {
+	n := g.fleet(t, func(c *app.Config) { c.Session.Resume = app.Duration(time.Second) })
 	bothWays(t, func(t *testing.T, d dialect) {
 		ch, you := "prs/room-"+d.name, "prs/b-"+d.name
 		a := join(t, n, d, "prs/a-"+d.name)
@@ -365,8 +377,10 @@ func TestProtocolPresence(t *testing.T) {
 	})
 }
 
-func TestProtocolDirectory(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolDirectory(t *testing.T) { protocolDirectory(t, alone) }
+
+func protocolDirectory(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		dir := "dir-" + d.name + "/"
 		var all []*speaker
@@ -410,8 +424,10 @@ func TestProtocolDirectory(t *testing.T) {
 	})
 }
 
-func TestProtocolPing(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolPing(t *testing.T) { protocolPing(t, alone) }
+
+func protocolPing(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		a := join(t, n, d, "ping/a")
 		a.tell(obj{"ping": obj{}}) // answered without an id, too

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"agentnet/app"
-	"agentnet/app/apptest"
 )
 
 // request does one HTTP request and returns the answer and its body.
@@ -41,13 +40,13 @@ func request(t testing.TB, method, url, token string, body []byte, header ...str
 }
 
 // call does one request of the HTTP API and decodes the JSON answer.
-func call(t testing.TB, n *apptest.Node, method, path, token string, body obj, header ...string) (*http.Response, map[string]any) {
+func call(t testing.TB, n *fleet, method, path, token string, body obj, header ...string) (*http.Response, map[string]any) {
 	t.Helper()
 	var text []byte
 	if body != nil {
 		text = appendJSON(nil, body)
 	}
-	res, out := request(t, method, n.URL+path, token, text, header...)
+	res, out := request(t, method, n.next().URL+path, token, text, header...)
 	var fields map[string]any
 	if err := json.Unmarshal(out, &fields); err != nil {
 		t.Fatalf("%s %s: got %s %.300q", method, path, res.Status, out)
@@ -56,7 +55,7 @@ func call(t testing.TB, n *apptest.Node, method, path, token string, body obj, h
 }
 
 // problem is call for what must be refused.
-func problem(t testing.TB, n *apptest.Node, method, path, token string, body obj, status int, code string) {
+func problem(t testing.TB, n *fleet, method, path, token string, body obj, status int, code string) {
 	t.Helper()
 	res, p := call(t, n, method, path, token, body)
 	if res.StatusCode != status || p["code"] != code || res.Header.Get("Content-Type") != "application/problem+json" || p["detail"] == "" {
@@ -64,8 +63,10 @@ func problem(t testing.TB, n *apptest.Node, method, path, token string, body obj
 	}
 }
 
-func TestProtocolHTTPMessages(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolHTTPMessages(t *testing.T) { protocolHTTPMessages(t, alone) }
+
+func protocolHTTPMessages(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	token := n.Token("web/*")
 	bothWays(t, func(t *testing.T, d dialect) {
 		you := "web/b-" + d.name

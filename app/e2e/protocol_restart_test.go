@@ -38,7 +38,7 @@ func TestProtocolRestart(t *testing.T) {
 		}
 		parked := a.ok(obj{"send": obj{"to": "rst/later", "ttl_ms": 60000, "data": raw(`{"kept":true}`), "headers": obj{"h": "v"}, "receipts": true}})
 		token := n.Token("rst/a") // tokens survive, too
-		n2 := n.Restart(keep)
+		n2 := lone(n.Restart(keep))
 		if got := a.end(); got.code != 4004 {
 			t.Errorf("got %v", got)
 		}

@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"agentnet/app"
+	"agentnet/app/apptest"
 )
 
 // TestProtocolRule1Resume: replay of all direct kinds and of channels, in order,
 // each once, in the same and in the other encoding.
-func TestProtocolRule1Resume(t *testing.T) {
-	n := calmNode(t, func(c *app.Config) {
+func TestProtocolRule1Resume(t *testing.T) { protocolRule1Resume(t, alone) }
+
+func protocolRule1Resume(t *testing.T, g *ground) {
+	n := g.fleet(t, func(c *app.Config) {
 		c.Channels = []app.ChannelRule{{Match: []string{"few/**"}, Policy: "drop_oldest", RecentCount: 3, RecentBytes: 1 << 20, RecentAge: app.Duration(time.Minute)}}
 	})
 	bothWays(t, func(t *testing.T, d dialect) {
@@ -32,7 +35,7 @@ func TestProtocolRule1Resume(t *testing.T) {
 			q := b.next("request").GetRequest()
 			own := a.ok(obj{"send": obj{"to": you, "receipts": true}})
 			b.next("message")
-			a.drop(n)
+			a.drop()
 			// What comes meanwhile: a message, a question, an answer, a receipt, publications.
 			if got := b.ok(obj{"send": obj{"to": me, "data": raw(`{"n":3}`), "headers": obj{"k": "v"}, "priority": "high"}}); got.Outcome != "parked" {
 				t.Errorf("to a session that is away: got %v", got)
@@ -92,7 +95,7 @@ func TestProtocolRule1Resume(t *testing.T) {
 			r.quiet()
 			// Nothing of it comes a second time.
 			r.token, r.hello.Session = a.token, a.hello.Session
-			r.drop(n)
+			r.drop()
 			again := r.resume(n, d, 6, obj{"channel": ch, "epoch": epoch, "offset": 3}, obj{"channel": few, "epoch": b.ok(obj{"history": obj{"channel": few}}).Epoch, "offset": 6})
 			again.quiet()
 		}
@@ -101,8 +104,10 @@ func TestProtocolRule1Resume(t *testing.T) {
 
 // TestProtocolRule1Bounds: what does not fit is told by a gap, what was never sent
 // cannot be acked, and a session ends with its window.
-func TestProtocolRule1Bounds(t *testing.T) {
-	n := calmNode(t, func(c *app.Config) {
+func TestProtocolRule1Bounds(t *testing.T) { protocolRule1Bounds(t, alone) }
+
+func protocolRule1Bounds(t *testing.T, g *ground) {
+	n := g.fleet(t, func(c *app.Config) {
 		c.Session.ReplayFrames, c.Session.Resume = 4, app.Duration(2*time.Second)
 	})
 	bothWays(t, func(t *testing.T, d dialect) {
@@ -112,7 +117,7 @@ func TestProtocolRule1Bounds(t *testing.T) {
 			b.ok(obj{"send": obj{"to": me, "data": raw(fmt.Sprint(i))}})
 			a.next("message")
 		}
-		a.drop(n)
+		a.drop()
 		r := a.resume(n, d, 0)
 		if !r.hello.Resumed || r.hello.Seq != 6 {
 			t.Errorf("got %v", r.hello)
@@ -121,16 +126,16 @@ func TestProtocolRule1Bounds(t *testing.T) {
 		if len(got) != 5 || got[0].GetGap().GetMissed() != 6 || got[0].GetGap().Channel != "" || got[1].GetMessage().GetSeq() != 7 || got[4].GetMessage().GetSeq() != 10 {
 			t.Errorf("got %v, want a gap of 6 and 4 messages", got)
 		}
-		r.drop(n)
+		r.drop()
 		if x := r.resume(n, d, 99); x.hello.Resumed || x.hello.Seq != 0 { // never sent
 			t.Errorf("a seq of the future: got %v", x.hello)
 		}
 		// The window is over: a new session, and what was parked comes to it.
 		c := join(t, n, d, me+"2")
-		c.drop(n)
+		c.drop()
 		b.ok(obj{"send": obj{"to": me + "2", "ttl_ms": 60000, "data": raw(`"kept"`)}})
 		eventually(t, "the session to end", func() bool {
-			return n.App.Hub().Stats().Resumable == 0
+			return n.sum(func(n *apptest.Node) int { return n.App.Hub().Stats().Resumable }) == 0
 		})
 		x := c.resume(n, d, 0)
 		if x.hello.Resumed || x.hello.Session == c.hello.Session {
@@ -142,8 +147,10 @@ func TestProtocolRule1Bounds(t *testing.T) {
 	})
 }
 
-func TestProtocolRule2Order(t *testing.T) {
-	n := calmNode(t, func(c *app.Config) { c.Queue.Frames, c.Session.ReplayFrames = 1<<16, 1<<16 })
+func TestProtocolRule2Order(t *testing.T) { protocolRule2Order(t, alone) }
+
+func protocolRule2Order(t *testing.T, g *ground) {
+	n := g.fleet(t, func(c *app.Config) { c.Queue.Frames, c.Session.ReplayFrames = 1<<16, 1<<16 })
 	bothWays(t, func(t *testing.T, d dialect) {
 		you, ch := "ord/b-"+d.name, "ord/"+d.name
 		b := join(t, n, d.other(), you)
@@ -218,8 +225,10 @@ func TestProtocolRule3Priority(t *testing.T) {
 	})
 }
 
-func TestProtocolRule4Outcome(t *testing.T) {
-	n := calmNode(t, func(c *app.Config) {
+func TestProtocolRule4Outcome(t *testing.T) { protocolRule4Outcome(t, alone) }
+
+func protocolRule4Outcome(t *testing.T, g *ground) {
+	n := g.fleet(t, func(c *app.Config) {
 		c.Mailbox.AgentCount = 3
 	})
 	bothWays(t, func(t *testing.T, d dialect) {
@@ -229,7 +238,7 @@ func TestProtocolRule4Outcome(t *testing.T) {
 		if got := a.ok(obj{"send": obj{"to": "out/b-" + d.name}}); got.Outcome != "delivered" || got.Sessions != 1 {
 			t.Errorf("got %v", got)
 		}
-		b.drop(n)
+		b.drop()
 		got := a.ok(obj{"send": obj{"to": "out/b-" + d.name, "receipts": true}}) // no ttl, but it can still resume
 		if got.Outcome != "parked" || got.Sessions != 0 {
 			t.Errorf("got %v", got)
@@ -251,8 +260,10 @@ func TestProtocolRule4Outcome(t *testing.T) {
 	})
 }
 
-func TestProtocolRule5Dedup(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolRule5Dedup(t *testing.T) { protocolRule5Dedup(t, alone) }
+
+func protocolRule5Dedup(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		me, you := "dup/a-"+d.name, "dup/b-"+d.name
 		token := n.Token(me)
@@ -287,8 +298,10 @@ func TestProtocolRule5Dedup(t *testing.T) {
 	})
 }
 
-func TestProtocolRule6Names(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolRule6Names(t *testing.T) { protocolRule6Names(t, alone) }
+
+func protocolRule6Names(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		a := join(t, n, d, "nam/a")
 		for _, name := range []string{"a", "A/b", "0.9_-:@/Z", strings.Repeat("n", 128)} {
@@ -399,8 +412,10 @@ func TestProtocolRule7Rates(t *testing.T) {
 	})
 }
 
-func TestProtocolRule10Sessions(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolRule10Sessions(t *testing.T) { protocolRule10Sessions(t, alone) }
+
+func protocolRule10Sessions(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		you := "ses/b-" + d.name
 		a := join(t, n, d, "ses/a-"+d.name)
@@ -443,8 +458,10 @@ func TestProtocolRule10Sessions(t *testing.T) {
 	})
 }
 
-func TestProtocolRule11Unknown(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolRule11Unknown(t *testing.T) { protocolRule11Unknown(t, alone) }
+
+func protocolRule11Unknown(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	t.Run("json", func(t *testing.T) {
 		a := join(t, n, inJSON, "unk/a")
 		a.say([]byte(`{"id":4,"send":{"to":"unk/a","color":"red","nested":{"x":[1,{}]},"receipts":false}}`))

@@ -13,8 +13,10 @@ import (
 )
 
 // TestProtocolExample is the conversation at the end of the contract.
-func TestProtocolExample(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolExample(t *testing.T) { protocolExample(t, alone) }
+
+func protocolExample(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		a, b := join(t, n, d, "alice/calendar"), join(t, n, d, "bob/assistant")
 		h := a.hello
@@ -80,8 +82,10 @@ func TestProtocolSubprotocols(t *testing.T) {
 
 // TestProtocolBatches sends several frames in a message and wants the same order
 // of answers, and reads messages of several frames.
-func TestProtocolBatches(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolBatches(t *testing.T) { protocolBatches(t, alone) }
+
+func protocolBatches(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	bothWays(t, func(t *testing.T, d dialect) {
 		a, b := join(t, n, d, "batch/a"), join(t, n, d, "batch/b")
 		const count = 100
@@ -198,8 +202,10 @@ func wantFields(t *testing.T, text []byte, kind string, fields ...string) {
 
 // TestProtocolPayloads carries data and bytes through each kind that has them, in
 // every pair of encodings.
-func TestProtocolPayloads(t *testing.T) {
-	n := calmNode(t, nil)
+func TestProtocolPayloads(t *testing.T) { protocolPayloads(t, alone) }
+
+func protocolPayloads(t *testing.T, g *ground) {
+	n := g.fleet(t, nil)
 	binary := []byte{0, 1, 0xff, 0xfe, '\n', '"'}
 	bothWays(t, func(t *testing.T, d dialect) {
 		a := join(t, n, d, "pay/a")

@@ -47,6 +47,8 @@ type speaker struct {
 	ended  *ending // set when the connection is over
 	hello  *pb.Connected
 	token  string
+	at     *apptest.Node // where it is connected
+	settle bool          // there are other nodes, from which something may still be under way
 }
 
 // An ending is how a connection ended: code 0 is without a close frame.
@@ -111,15 +113,17 @@ func dialRaw(t testing.TB, url string, d dialect, lines ...string) *speaker {
 
 // join connects as agent with a token that may do everything as it. It is a JWT,
 // because an opaque one costs a write to the disk.
-func join(t testing.TB, n *apptest.Node, d dialect, agent string) *speaker {
+func join(t testing.TB, n *fleet, d dialect, agent string) *speaker {
 	t.Helper()
 	return joinWith(t, n, d, obj{"token": jwt(t, time.Hour, obj{"agents": agent, "send": "**", "subscribe": "**", "publish": "**"}), "agent": agent})
 }
 
 // joinWith connects with the fields of `connect` given.
-func joinWith(t testing.TB, n *apptest.Node, d dialect, connect obj) *speaker {
+func joinWith(t testing.TB, n *fleet, d dialect, connect obj) *speaker {
 	t.Helper()
-	s := dialRaw(t, n.URL, d)
+	at := n.next()
+	s := dialRaw(t, at.URL, d)
+	s.at, s.settle = at, len(n.nodes) > 1
 	got := s.ask(obj{"connect": connect})
 	if got.kind() != "connected" {
 		t.Fatalf("connect %v: got %v", connect["agent"], got)
@@ -136,7 +140,7 @@ func joinWith(t testing.TB, n *apptest.Node, d dialect, connect obj) *speaker {
 }
 
 // resume connects anew in the dialect and asks for the session of s.
-func (s *speaker) resume(n *apptest.Node, d dialect, seq uint64, channels ...obj) *speaker {
+func (s *speaker) resume(n *fleet, d dialect, seq uint64, channels ...obj) *speaker {
 	s.t.Helper()
 	want := obj{"session": s.hello.Session, "seq": seq}
 	if len(channels) > 0 {
@@ -269,6 +273,15 @@ func (s *speaker) want(kind string) heard {
 func (s *speaker) fence() []heard {
 	s.t.Helper()
 	s.ask(obj{"ping": obj{}})
+	// What another node has accepted is on its way here without this node knowing:
+	// nothing tells when it must have come but its not coming for a while.
+	for still := 0; s.settle && still < 10; still++ {
+		before := len(s.kept)
+		time.Sleep(crossing / 10)
+		if s.ask(obj{"ping": obj{}}); len(s.kept) > before {
+			still = 0
+		}
+	}
 	out := s.kept
 	s.kept = nil
 	return out
@@ -385,14 +398,14 @@ func (s *speaker) leave() {
 }
 
 // drop cuts the connection without a word, and waits until the relay has noticed:
-// n has one connection less and one more session that can be resumed.
-func (s *speaker) drop(n *apptest.Node) {
+// its node has one connection less and one more session that can be resumed.
+func (s *speaker) drop() {
 	s.t.Helper()
-	before := n.App.Hub().Stats()
+	before := s.at.App.Hub().Stats()
 	s.nc.(*net.TCPConn).SetLinger(0)
 	s.nc.Close()
 	eventually(s.t, "the relay to notice that a socket is gone", func() bool {
-		now := n.App.Hub().Stats()
+		now := s.at.App.Hub().Stats()
 		return now.Connections < before.Connections && now.Resumable > before.Resumable
 	})
 }
@@ -411,14 +424,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // calmNode starts a node that sheds no load, however busy the machine is, forgives
 // failed logins, and takes the tokens of testIssuer.
-func calmNode(t testing.TB, change func(*app.Config)) *apptest.Node {
+func calmNode(t testing.TB, change func(*app.Config)) *fleet {
 	t.Helper()
-	return apptest.Start(t, func(c *app.Config) {
+	return lone(apptest.Start(t, func(c *app.Config) {
 		calm(c)
 		if change != nil {
 			change(c)
 		}
-	})
+	}))
 }
 
 func calm(c *app.Config) {
