@@ -69,7 +69,7 @@ soak() (
 		test=TestOverload
 		default E2E_SECONDS 60
 		default E2E_SUBSCRIBERS 200
-		default E2E_PUBLISHERS 16
+		default E2E_PUBLISHERS 64
 		default E2E_PAIRS 10
 		default E2E_SERVER_CPU 0 # the generator gets the other core
 		pin="taskset -c 1"

@@ -155,24 +155,16 @@ func TestOverload(t *testing.T) {
 	subscribers, publishers, pairs := number(t, "E2E_SUBSCRIBERS", many), number(t, "E2E_PUBLISHERS", few), number(t, "E2E_PAIRS", 5)
 	thresholds := "overload: {lag_elevated: 10ms, lag_degraded: 20ms, lag_critical: 30s, up_hold: 50ms, down_hold: 500ms}\n"
 	if long() {
-		// A publisher more or less makes no long turn on a fast machine: shedding is to
-		// begin while the generator, which has one core, can still keep up.
-		thresholds = "overload: {lag_elevated: 8ms, lag_degraded: 15ms, lag_critical: 30s}\n"
+		thresholds = "" // the defaults
 	}
 	p := newHouse(t, thresholds+"session: {resume: 2s}\ndrain: {window: 200ms}\nlog: {level: warn, format: text}\n", "GOMAXPROCS=1").start()
 	base := p.baseline()
 	started := time.Now()
 	told := &notices{}
 	f := newFlood(t, p, subscribers, publishers, started, told)
-	urgent := &conversation{class: wire.Critical, started: started, took: &latencies{}, notices: told}
-	low := &conversation{class: wire.Low, started: started, took: &latencies{}}
-	var working sync.WaitGroup
-	for i := range pairs {
-		urgent.talk(p, i, 50*time.Millisecond, &working)
-		low.talk(p, i, 50*time.Millisecond, &working)
-	}
+	urgent, low := talkApart(t, p, pairs, 50*time.Millisecond, wire.Critical), talkApart(t, p, pairs, 50*time.Millisecond, wire.Low)
 	time.Sleep(time.Second)
-	quiet := urgent.took.take()
+	quiet := urgent.take().Took
 
 	measure := max(span/10, time.Second)
 	// With a few under way a relay that batches is never busy: what it can do shows
@@ -183,12 +175,12 @@ func TestOverload(t *testing.T) {
 	capacity := float64(f.accepted.Load()) / measure.Seconds()
 	waitLevel(t, p, "normal", 30*time.Second) // the measurement itself may have been too much
 	time.Sleep(time.Second)
-	urgent.took.take()
+	urgent.take()
 	f.accepted.Store(0)
 	f.refused.Store(0)
 	f.hinted.Store(0)
 	f.waited.Store(0)
-	lowRefused := low.refused.Load()
+	lowRefused := low.take().Refused
 
 	levels := map[string]time.Duration{}
 	before := p.usage()
@@ -205,7 +197,7 @@ func TestOverload(t *testing.T) {
 		}
 	})
 	written := f.pour(span, 3*capacity)
-	during := urgent.took.take()
+	during := urgent.take().Took
 	close(watching)
 	watch.Wait()
 	ended := time.Now()
@@ -214,29 +206,27 @@ func TestOverload(t *testing.T) {
 	recovered := time.Since(ended)
 	waitFor(5*time.Second, func() bool { _, ok := told.levels()["normal"]; return ok || len(told.levels()) == 0 },
 		func() { t.Error("the end of shedding was not announced") })
-	urgent.stopping.Store(true)
-	low.stopping.Store(true)
-	working.Wait()
+	critical, humble := urgent.end(), low.end()
 	s := p.stats()
 
 	figure(t, "GOMAXPROCS=1, one channel with %d subscribers, %d publishers: with 8 under way each %.0f publications a second, flat out %.0f; asked for %.0f a second over %v: %d written (%.0f a second; sockets held writers back for %.0f %% of their time), %d accepted, %d refused (%d with retry_after_ms)",
 		subscribers, publishers, gentle, capacity, 3*capacity, span, written, float64(written)/span.Seconds(), 100*float64(f.waited.Load())/float64(span)/float64(publishers), f.accepted.Load(), f.refused.Load(), f.hinted.Load())
-	figure(t, "critical direct messages, %d pairs, 20 a second each: idle %v; during the overload %v; sent %d, received %d, refused %d", pairs, quiet, during, urgent.sent.Load(), urgent.got.Load(), urgent.refused.Load())
-	figure(t, "levels seen %v; notices %v; low messages refused %d of %d sent, %d with retry_after_ms; back to normal %v after the end", levels, told.levels(), low.refused.Load()-lowRefused, low.sent.Load(), low.hinted.Load(), recovered.Round(100*time.Millisecond))
+	figure(t, "critical direct messages, %d pairs, 20 a second each: idle %v; during the overload %v; sent %d, received %d, refused %d", pairs, quiet, during, critical.Sent, critical.Got, critical.Refused)
+	figure(t, "levels seen %v; notices to those who talk %v; low messages refused %d of %d sent, %d with retry_after_ms; back to normal %v after the end", levels, critical.Levels, humble.Refused-lowRefused, humble.Sent, humble.Hinted, recovered.Round(100*time.Millisecond))
 	figure(t, "relay: dropped %v, gaps told %d; delivery inside the relay p50 %.2f, p99 %.2f ms; CPU %.0f %% of a core; RSS %d MiB before, %d MiB after; subscribers got %d MiB, one of them was told of %d missed", nonZero(s.Counters.Dropped), s.Counters.Gaps, s.Delivery.P50MS, s.Delivery.P99MS,
 		100*float64(after.cpu-before.cpu)/float64(span), before.rss>>20, after.rss>>20, f.heard.Load()>>20, f.gaps.Load())
 
-	if urgent.got.Load() != urgent.sent.Load() || urgent.refused.Load() > 0 || urgent.closed.Load() > 0 {
-		t.Errorf("critical messages: %d sent, %d received, %d refused, %d connections closed", urgent.sent.Load(), urgent.got.Load(), urgent.refused.Load(), urgent.closed.Load())
+	if critical.Got != critical.Sent || critical.Refused > 0 || critical.Closed > 0 {
+		t.Errorf("critical messages: %d sent, %d received, %d refused, %d connections closed", critical.Sent, critical.Got, critical.Refused, critical.Closed)
 	}
 	if limit := 500 * time.Millisecond; !raced() && during.at(.99) > limit {
 		t.Errorf("critical messages: p99 %v during the overload, want at most %v", during.at(.99), limit)
 	}
-	if message := told.levels()["degraded"] + told.levels()["critical"]; message == "" {
+	if message := critical.Levels["degraded"] + critical.Levels["critical"]; message == "" {
 		t.Errorf("no client was told that load is shed; levels seen: %v", levels)
 	}
-	if low.refused.Load() == lowRefused || low.hinted.Load() != low.refused.Load() {
-		t.Errorf("%d low messages were refused, %d of them with overloaded and retry_after_ms", low.refused.Load(), low.hinted.Load())
+	if humble.Refused == lowRefused || humble.Hinted != humble.Refused {
+		t.Errorf("%d low messages were refused, %d of them with overloaded and retry_after_ms", humble.Refused, humble.Hinted)
 	}
 	f.leave()
 	base.returned(30 * time.Second)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"agentnet/app/wire"
 )
 
 // TestStorm cuts all agents of a crowd at once and lets them come back, while
@@ -18,7 +20,7 @@ func TestStorm(t *testing.T) {
 	p := newHouse(t, fmt.Sprintf("drain: {window: 200ms}\nsession: {resume: 90s}\nlimits: {connects_per_s: %d, connects_burst: %d}\nlog: {level: warn, format: text}\n", perSecond, burst)).start()
 	base := p.baseline()
 	base.resumable = true
-	talk := talkApart(t, p, pairs, 100*time.Millisecond)
+	talk := talkApart(t, p, pairs, 100*time.Millisecond, wire.Normal)
 	c := gather(t, p, clients)
 	time.Sleep(time.Second)
 	talk.take()

@@ -34,6 +34,8 @@ type talkersTask struct {
 type talkersReport struct {
 	Took                       spread // since the last report
 	Sent, Got, Refused, Closed int64
+	Hinted                     int64             // of the refused, with retry_after_ms
+	Levels                     map[string]string // of load that were told, with what they turn off
 }
 
 // runTalkers is the other process: it reports for every line it reads, and ends
@@ -46,13 +48,14 @@ func runTalkers() int {
 		return 1
 	}
 	p := &process{t: aloneTB{}, addr: task.Addr, token: task.Token}
-	talk := &conversation{class: task.Class, started: time.Now(), took: &latencies{}}
+	talk := &conversation{class: task.Class, started: time.Now(), took: &latencies{}, notices: &notices{}}
 	var working sync.WaitGroup
 	for i := range task.Pairs {
 		talk.talk(p, i, task.Pace, &working)
 	}
 	report := func() error {
-		return out.Encode(talkersReport{Took: talk.took.take(), Sent: talk.sent.Load(), Got: talk.got.Load(), Refused: talk.refused.Load(), Closed: talk.closed.Load()})
+		return out.Encode(talkersReport{Took: talk.took.take(), Sent: talk.sent.Load(), Got: talk.got.Load(), Refused: talk.refused.Load(),
+			Closed: talk.closed.Load(), Hinted: talk.hinted.Load(), Levels: talk.notices.levels()})
 	}
 	var line string
 	for in.Decode(&line) == nil {
@@ -86,10 +89,10 @@ type talkers struct {
 	say *json.Encoder
 }
 
-// talkApart starts pairs that talk with p at pace. Where the machine allows it they
+// talkApart starts pairs that talk with p at pace, with messages of class. Where the machine allows it they
 // come before everything else that wants to run: their own waiting for a processor
 // is no property of the relay.
-func talkApart(t testing.TB, p *process, pairs int, pace time.Duration) *talkers {
+func talkApart(t testing.TB, p *process, pairs int, pace time.Duration, class wire.Class) *talkers {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -114,7 +117,7 @@ func talkApart(t testing.TB, p *process, pairs int, pace time.Duration) *talkers
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	k := &talkers{t: t, cmd: cmd, in: in, out: json.NewDecoder(bufio.NewReader(out)), say: json.NewEncoder(in)}
-	if err := k.say.Encode(talkersTask{Addr: p.addr, Token: p.token, Pairs: pairs, Pace: pace, Class: wire.Normal}); err != nil {
+	if err := k.say.Encode(talkersTask{Addr: p.addr, Token: p.token, Pairs: pairs, Pace: pace, Class: class}); err != nil {
 		t.Fatal(err)
 	}
 	return k
