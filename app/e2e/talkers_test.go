@@ -30,7 +30,7 @@ type talkersTask struct {
 	Class       wire.Class
 }
 
-// A talkersReport is its answer to each line after that.
+// A talkersReport is its answer to that, when all are connected, and to each line after it.
 type talkersReport struct {
 	Took                       spread // since the last report
 	Sent, Got, Refused, Closed int64
@@ -58,8 +58,8 @@ func runTalkers() int {
 			Closed: talk.closed.Load(), Hinted: talk.hinted.Load(), Levels: talk.notices.levels()})
 	}
 	var line string
-	for in.Decode(&line) == nil {
-		if err := report(); err != nil {
+	for err := error(nil); err == nil; err = in.Decode(&line) {
+		if report() != nil { // the first one says that all are connected
 			return 1
 		}
 	}
@@ -119,6 +119,10 @@ func talkApart(t testing.TB, p *process, pairs int, pace time.Duration, class wi
 	k := &talkers{t: t, cmd: cmd, in: in, out: json.NewDecoder(bufio.NewReader(out)), say: json.NewEncoder(in)}
 	if err := k.say.Encode(talkersTask{Addr: p.addr, Token: p.token, Pairs: pairs, Pace: pace, Class: class}); err != nil {
 		t.Fatal(err)
+	}
+	var connected talkersReport
+	if err := k.out.Decode(&connected); err != nil {
+		t.Fatalf("the talking pairs did not connect: %v", err)
 	}
 	return k
 }
