@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"agentnet/app/account"
 	"agentnet/app/auth"
 	"agentnet/app/backup"
 	"agentnet/app/cluster"
@@ -40,6 +41,8 @@ type App struct {
 
 	store    *store.Store
 	auth     *auth.Service
+	desk     *account.Desk
+	setup    string // path of the link that makes the first admin; "" when there is one
 	embedded *embedded.Server
 	broker   relay.Broker
 	node     *cluster.Node // nil: nobody beside this one
@@ -77,7 +80,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, options ...Option) (
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openScaling, a.openDoors} {
+	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openAccounts, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openScaling, a.openDoors} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
@@ -188,6 +191,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { defer close(relayEnded); return a.hub.Run(work) })
 	g.Go(func() error { return a.runFleet(work, relayEnded) })
 	g.Go(func() error { return a.auth.Run(work) })
+	g.Go(func() error { return a.runAccounts(work) })
 	g.Go(func() error { return a.store.Watch(work, a.auth.Changed) })
 	g.Go(func() error { return a.scaling.Run(work) })
 	g.Go(func() error { return a.web.Run(work) })

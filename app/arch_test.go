@@ -56,10 +56,13 @@ var mayImport = map[string][]string{
 	"web/static": {},
 	"web/ui":     {},
 	"web/ws":     {"app/wire", "app/relay"},
-	"web/api":    {"app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch"},
-	"web/dash":   {"app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static", "app/scale/watch"},
-	"web":        {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console"},
-	"web/sdk":    {},
+	"web/gate":   {"app/account"},
+	"web/login":  {"app/account", "web/gate", "web/ui", "web/static"},
+	"web/api":    {"app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
+	"web/dash":   {"app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static", "app/scale/watch", "app/account", "web/gate"},
+	"web": {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console",
+		"app/account", "web/gate", "web/login"},
+	"web/sdk": {},
 
 	"web/console":    {},
 	"app/client":     {"app/wire"},
@@ -69,10 +72,12 @@ var mayImport = map[string][]string{
 
 	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
+		"app/account", "app/account/oidc",
 		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "app/scale/watch"},
-	"app/apptest": {"app", "app/wire", "app/client", "app/auth"},
-	"app/cli":     {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth", "app/scale/watch"},
-	"app/e2e":     {},
+	"app/apptest": {"app", "app/wire", "app/client", "app/auth", "app/account"},
+	"app/cli": {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth", "app/scale/watch",
+		"app/account", "app/chain"},
+	"app/e2e": {},
 }
 
 // inTests says what the _test.go files of a package may import on top.
@@ -92,7 +97,7 @@ var inTests = map[string][]string{
 // every module of this table.
 var home = map[string][]string{
 	"github.com/KimMachineGun/automemlimit":     {"app", "app/cli"},
-	"github.com/a-h/templ":                      {"web/dash", "web/ui"},
+	"github.com/a-h/templ":                      {"web/dash", "web/login", "web/ui"},
 	"github.com/alecthomas/kong":                {"app", "app/cli"},
 	"github.com/alicebob/miniredis/v2":          {"embedded"},
 	"github.com/fasthttp/websocket":             {"web/ws", "app/client"},
@@ -119,8 +124,9 @@ var home = map[string][]string{
 	"github.com/a2aproject/a2a-go":              {"app/bridge/a2a"},
 	"github.com/coreos/go-systemd/v22":          {"app", "app/cli"},
 	"github.com/shirou/gopsutil/v4":             {"app/scale"},
-	"github.com/coreos/go-oidc/v3":              {"app/auth"},
-	"golang.org/x/crypto":                       {"app/auth", "store"},
+	"github.com/coreos/go-oidc/v3":              {"app/account/oidc"},
+	"golang.org/x/crypto":                       {"app/auth", "app/account", "store"},
+	"rsc.io/qr":                                 {"web/login"},
 	"github.com/chromedp/chromedp":              {}, // tests only
 	"github.com/failsafe-go/failsafe-go":        {"app/cluster"},
 	"github.com/sony/gobreaker/v2":              {"app/cluster"},

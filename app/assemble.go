@@ -36,9 +36,9 @@ func (a *App) openDoors(context.Context) error {
 		return fmt.Errorf("websocket: %w", err)
 	}
 	a.onClose("websockets", a.sockets.Close)
-	a.web, err = web.New(web.Config{Relay: a.relayed(), Authorizer: a.auth, Guard: a.hub, Socket: a.sockets.Handler(), Prepare: ws.Configure,
+	a.web, err = web.New(a.withAccounts(web.Config{Relay: a.relayed(), Authorizer: a.auth, Guard: a.hub, Socket: a.sockets.Handler(), Prepare: ws.Configure,
 		Readings: a.readings, Notifier: a.acting.notifier, Doctor: a.examine, Scaling: a.scaling, Base: c.BasePath, PublicURL: c.PublicURL, TLS: c.TLS.Cert != "", Proxies: proxies, Limits: limits,
-		Version: a.version, PublicPage: c.PublicPage, MetricsToken: c.Metrics.Token, MetricsPublic: c.Metrics.Public, Logger: a.log})
+		Version: a.version, PublicPage: c.PublicPage, MetricsToken: c.Metrics.Token, MetricsPublic: c.Metrics.Public, Logger: a.log}))
 	if err != nil {
 		return fmt.Errorf("web: %w", err)
 	}

@@ -46,9 +46,11 @@ type Config struct {
 
 	Notify Notify `yaml:"notify" embed:"" prefix:"notify-" help:"Whom to tell when something is amiss."`
 
+	Accounts Accounts `yaml:"accounts" embed:"" prefix:"accounts-" help:"The people who operate the relay and their sessions in browsers."`
+
 	Compression    bool `yaml:"compression" default:"false" negatable:"" help:"Offer permessage-deflate. It costs memory and processor time for each message."`
 	CompressionMin Size `yaml:"compression_min" default:"1KiB" help:"Messages from this size on are compressed."`
-	PublicPage     bool `yaml:"public_page" default:"false" negatable:"" help:"Show the numbers of the first page to everybody, not only to this machine."`
+	PublicPage     bool `yaml:"public_page" default:"false" negatable:"" help:"Show the numbers of the first page to everybody, not only to those who are signed in."`
 
 	Log     Log     `yaml:"log" embed:"" prefix:"log-" help:"The log, on standard error."`
 	Metrics Metrics `yaml:"metrics" embed:"" prefix:"metrics-" help:"/metrics is open to this machine; these open it to others."`
@@ -189,6 +191,14 @@ type Issuer struct {
 	Subscribe     []string `yaml:"subscribe" help:"The same: channels to listen to."`
 	Publish       []string `yaml:"publish" help:"The same: channels to publish to."`
 	Roles         []string `yaml:"roles" help:"The same: viewer, operator, admin."`
+}
+
+// Accounts configures who operates the relay.
+type Accounts struct {
+	SessionIdle     Duration `yaml:"session_idle" default:"12h" help:"A browser that was not used for so long is signed out."`
+	SessionLifetime Duration `yaml:"session_lifetime" default:"30d" help:"After this it is signed out however much it is used."`
+	AuditAge        Duration `yaml:"audit_age" default:"400d" help:"How long entries of the audit log are kept."`
+	AuditCount      int      `yaml:"audit_count" default:"200000" help:"And how many at most."`
 }
 
 // Log configures the log.

@@ -26,6 +26,7 @@ func (c *Config) Validate() error {
 	c.checkSession(k)
 	c.checkOverload(k)
 	c.checkScaling(k)
+	c.checkAccounts(k)
 	for i := range c.Channels {
 		c.Channels[i].check(k, fmt.Sprintf("channels[%d].", i))
 	}
@@ -212,6 +213,14 @@ func (c *Config) checkOverload(k *checker) {
 	rising("memory", o.MemoryElevated, o.MemoryDegraded, o.MemoryCritical)
 	k.lasts("overload.up_hold", o.UpHold, 0, time.Minute)
 	k.lasts("overload.down_hold", o.DownHold, 0, time.Hour)
+}
+
+func (c *Config) checkAccounts(k *checker) {
+	a := &c.Accounts
+	k.lasts("accounts.session_idle", a.SessionIdle, time.Minute, 400*24*time.Hour)
+	k.lasts("accounts.session_lifetime", a.SessionLifetime, time.Minute, 400*24*time.Hour)
+	k.lasts("accounts.audit_age", a.AuditAge, 24*time.Hour, 3660*24*time.Hour)
+	within(k, "accounts.audit_count", a.AuditCount, 1000, 10_000_000)
 }
 
 func (r *ChannelRule) check(k *checker, prefix string) {

@@ -80,6 +80,10 @@ func (s *Store) newAppliers() map[string]applier {
 	return map[string]applier{
 		originKind: s.applyOrigin,
 		tokenKind:  applyToken,
+
+		accountKind:  applyAccount,
+		sessionKind:  applySession,
+		recoveryKind: applyRecovery,
 	}
 }
 

@@ -42,6 +42,25 @@ func (s *Store) PutSetting(ctx context.Context, name, value string, now time.Tim
 	return nil
 }
 
+// SettingOnce stores value under name unless there is one, and returns the one that
+// is there.
+func (s *Store) SettingOnce(ctx context.Context, name, value string, now time.Time) (string, error) {
+	if name == "" || len(name) > 128 || len(value) > maxSetting {
+		return "", fmt.Errorf("setting %.128q: the name must have 1 to 128 bytes and the value at most %d, not %d and %d", name, maxSetting, len(name), len(value))
+	}
+	found, err := write(ctx, s, func(tx *sql.Tx) (found string, err error) {
+		if _, err := tx.Exec(`INSERT INTO setting (name, value, changed_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING`, name, value, toMS(now)); err != nil {
+			return "", err
+		}
+		err = tx.QueryRow(`SELECT value FROM setting WHERE name = ?`, name).Scan(&found)
+		return found, err
+	})
+	if err != nil {
+		return "", fmt.Errorf("put setting %q once: %w", name, err)
+	}
+	return found, nil
+}
+
 // toMS is how times are stored; the zero time is 0.
 func toMS(t time.Time) int64 {
 	if t.IsZero() {

@@ -28,7 +28,8 @@ func (s *Server) secure(c *fiber.Ctx) {
 	c.Set(fiber.HeaderContentSecurityPolicy, contentPolicy)
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderXFrameOptions, "DENY")
-	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
+	// Not no-referrer, which would make browsers send forms with "Origin: null".
+	c.Set(fiber.HeaderReferrerPolicy, "same-origin")
 	c.Set("Cross-Origin-Opener-Policy", "same-origin")
 	c.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if s.cfg.TLS || strings.HasPrefix(s.cfg.PublicURL, "https://") {

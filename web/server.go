@@ -14,11 +14,14 @@ import (
 	"sync"
 	"time"
 
+	"agentnet/app/account"
 	"agentnet/app/doctor"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 	"agentnet/web/api"
 	"agentnet/web/dash"
+	"agentnet/web/gate"
+	"agentnet/web/login"
 	"agentnet/web/static"
 
 	"github.com/gofiber/fiber/v2"
@@ -28,6 +31,13 @@ import (
 type Config struct {
 	Relay      api.Relay
 	Authorizer relay.Authorizer
+	// Access is who may sign in, and what admins manage. Nil: nobody can, and the
+	// pages and routes for it are not there.
+	Access *account.Desk
+	// SessionLifetime is how long a browser keeps its session's cookie; 0 is 30 days.
+	SessionLifetime time.Duration
+	// Outside signs people in at an OpenID provider. Nil: none.
+	Outside login.Provider
 	// Guard throttles those who guess tokens. Nil: nobody does.
 	Guard api.Guard
 	// Socket answers GET {Base}/ws. Nil: there is no such route.
@@ -58,8 +68,8 @@ type Config struct {
 	Limits wire.Limits
 	// Version of the server.
 	Version string
-	// PublicPage shows the numbers of the first page to everybody, not only to this
-	// machine.
+	// PublicPage shows the numbers of the first page to everybody, not only to those
+	// who are signed in.
 	PublicPage bool
 	// Commands are the lines that the first page offers to a newcomer. Nil: token,
 	// listen and send.
@@ -106,6 +116,8 @@ type Server struct {
 	app        *fiber.App
 	api        *api.API
 	page       *dash.Page
+	gate       *gate.Gate   // nil without Access
+	login      *login.Pages // nil without Access
 
 	mu     sync.Mutex
 	closed bool // Shutdown was called. Guarded by mu.
@@ -132,9 +144,12 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)
 	}
+	if err := s.openGate(files); err != nil {
+		return nil, err
+	}
 	s.page, err = dash.New(dash.Config{
 		Source: cfg.Relay, Files: files, Base: cfg.Base, PublicURL: cfg.PublicURL, TLS: cfg.TLS, Version: cfg.Version,
-		Commands: cfg.Commands, Local: s.local, Public: cfg.PublicPage,
+		Commands: cfg.Commands, Local: s.signedIn, Public: cfg.PublicPage, SignIn: s.gate != nil,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)
@@ -148,6 +163,7 @@ func New(cfg Config) (*Server, error) {
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
 		},
 		Doctor: cfg.Doctor, Seen: s.seen,
+		Session: s.session, Access: s.keeper(), Record: s.recorder(),
 		Notifier: cfg.Notifier,
 		Logger:   cfg.Logger,
 	})
@@ -203,6 +219,9 @@ func (s *Server) route(files *static.Files) {
 		root.Get("/ws", s.cfg.Socket)
 	}
 	root.Get("/", s.page.Handler)
+	if s.gate != nil {
+		s.gate.Add(root, s.login.Routes()...)
+	}
 }
 
 // Run measures what the first page and /v1/regions show, until ctx ends. It

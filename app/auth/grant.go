@@ -72,6 +72,12 @@ type TokenSpec struct {
 	Lifetime time.Duration // 0: it does not expire
 }
 
+// Check says what is wrong with the spec.
+func (spec TokenSpec) Check() error {
+	_, err := spec.row(time.Now())
+	return err
+}
+
 // row checks the spec and makes the row that is stored for it.
 func (spec TokenSpec) row(now time.Time) (Token, error) {
 	if len(spec.Name) > maxName || !utf8.ValidString(spec.Name) || slices.ContainsFunc([]rune(spec.Name), unicode.IsControl) {

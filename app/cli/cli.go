@@ -59,6 +59,8 @@ type Node interface {
 type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run a relay."`
 	Token      tokenCommands     `cmd:"" help:"Make, list and revoke the tokens that agents connect with."`
+	Admin      adminCommands     `cmd:"" help:"Make and look after the accounts of those who operate the relay."`
+	Audit      auditCommands     `cmd:"" help:"Read, check and export the audit log."`
 	Listen     listenCommand     `cmd:"" help:"Be an agent: print what comes, or give it to a program."`
 	Send       sendCommand       `cmd:"" help:"Send a message to an agent."`
 	Request    requestCommand    `cmd:"" help:"Ask an agent and print its answer."`

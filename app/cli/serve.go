@@ -45,6 +45,7 @@ func (c *serveCommand) Run(ctx context.Context, env *Env, parsed *kong.Context) 
 		if env.Terminal || c.Hints {
 			fmt.Fprint(env.Stdout, hints(env, cfg, base))
 		}
+		announceSetup(env, node, cfg, base, env.Terminal || c.Hints, log)
 		err = <-ended
 	}
 	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {

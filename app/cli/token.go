@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"agentnet/app"
+	"agentnet/app/account"
 	"agentnet/app/auth"
 	"agentnet/store"
 )
@@ -54,6 +56,17 @@ type tokenRevoke struct {
 // with opens the tokens of the data directory for the time of f. Only create makes
 // a directory that is not there: to look into an empty one is surely a mistake.
 func (d *dataFlag) with(ctx context.Context, env *Env, create bool, f func(*store.Store, *auth.Service) error) error {
+	return d.database(ctx, env, create, func(db *store.Store, log *slog.Logger) error {
+		service, err := auth.New(auth.Config{Tokens: app.Tokens(db), Logger: log})
+		if err != nil {
+			return err
+		}
+		return f(db, service)
+	})
+}
+
+// database opens the database of the data directory for the time of f.
+func (d *dataFlag) database(ctx context.Context, env *Env, create bool, f func(*store.Store, *slog.Logger) error) error {
 	dir := d.Data
 	if dir == "" {
 		dir = app.DataDir(env.Getenv)
@@ -67,11 +80,7 @@ func (d *dataFlag) with(ctx context.Context, env *Env, create bool, f func(*stor
 		return fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	defer db.Close()
-	service, err := auth.New(auth.Config{Tokens: app.Tokens(db), Logger: log})
-	if err != nil {
-		return err
-	}
-	return f(db, service)
+	return f(db, log)
 }
 
 // Run makes a token.
@@ -88,9 +97,10 @@ func (c *tokenCreate) Run(ctx context.Context, env *Env) error {
 	spec := auth.TokenSpec{Name: c.Name, Lifetime: time.Duration(c.Expires), Grants: auth.Grants{
 		Agents: c.Agent, Send: all(c.Send), Subscribe: all(c.Subscribe), Publish: all(c.Publish), Roles: c.Role,
 	}}
-	return c.with(ctx, env, true, func(_ *store.Store, service *auth.Service) error {
+	return c.with(ctx, env, true, func(db *store.Store, service *auth.Service) error {
 		token, id, err := service.CreateToken(ctx, spec)
-		if err != nil {
+		if err = recordToken(ctx, db, "token.create", id, account.TokenSpec{Name: c.Name, Agents: spec.Agents, Send: spec.Send, Subscribe: spec.Subscribe,
+			Publish: spec.Publish, Roles: spec.Roles, Lifetime: spec.Lifetime}.Words(), err); err != nil {
 			return err
 		}
 		if c.JSON {
@@ -196,11 +206,27 @@ func tokenRow(t store.Token) string {
 
 // Run revokes a token.
 func (c *tokenRevoke) Run(ctx context.Context, env *Env) error {
-	return c.with(ctx, env, false, func(_ *store.Store, service *auth.Service) error {
-		if err := service.Revoke(ctx, c.Token); err != nil {
+	return c.with(ctx, env, false, func(db *store.Store, service *auth.Service) error {
+		id := strings.TrimPrefix(c.Token, "agn_")
+		if parsed, err := auth.ParseToken(c.Token); err == nil {
+			id = parsed
+		}
+		if len(id) > 12 { // perhaps most of a token: it does not belong into a log
+			id = id[:12]
+		}
+		if err := recordToken(ctx, db, "token.revoke", id, "", service.Revoke(ctx, c.Token)); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(env.Stdout, "revoked")
 		return err
 	})
+}
+
+// recordToken writes into the audit log what a command did with a token.
+func recordToken(ctx context.Context, db *store.Store, action, id, words string, done error) error {
+	service, err := account.New(account.Config{Rows: db, Node: "command"})
+	if err != nil {
+		return errors.Join(done, err)
+	}
+	return record(ctx, service, action, id, words, done)
 }

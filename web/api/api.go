@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"agentnet/app/account"
 	"agentnet/app/doctor"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
@@ -85,6 +86,16 @@ type Config struct {
 	Notifier Notifier
 	// Scaling answers /v1/scaling and /v1/alerts. Nil: there are no such routes.
 	Scaling Scaling
+	// Session answers who is signed in in the browser that asks, when it sent no
+	// token; both nil: nobody. It refuses a change that another site sent. Nil: no
+	// sessions are taken.
+	Session func(*fiber.Ctx) (*relay.Identity, *wire.Error)
+	// Record writes into the audit log what was changed through routes that need the
+	// role operator or admin. Nil: nowhere.
+	Record func(ctx context.Context, e account.Entry) error
+	// Access keeps tokens, accounts, sessions and the audit log. Nil: their routes
+	// are not there.
+	Access AccessKeeper
 	// Waiting bounds the requests that wait for a reply at one time. Defaults to
 	// 4096.
 	Waiting int

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"agentnet/app/account"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 
@@ -26,9 +27,16 @@ const (
 	// Scrape is Viewer, or this machine itself, or the token for metrics, or
 	// everybody where that was configured.
 	Scrape
+	// Operator needs the role operator or admin.
+	Operator
 	// Admin needs the role admin.
 	Admin
 )
+
+// String names the access in the words of the roles.
+func (a Access) String() string {
+	return [...]string{"public", "any token", "viewer", "scrape", "operator", "admin"}[a]
+}
 
 // watcherRoles may read what concerns the whole node.
 var watcherRoles = []string{"viewer", "operator", "admin", "metrics"}
@@ -51,8 +59,14 @@ func bearer(c *fiber.Ctx) ([]byte, *wire.Error) {
 	return token, nil
 }
 
-// identify proves who is asking. Every refusal is a *wire.Error.
+// identify proves who is asking: by a token, or by the session of a browser that
+// is signed in. Every refusal is a *wire.Error.
 func (a *API) identify(c *fiber.Ctx) (*relay.Identity, *wire.Error) {
+	if a.cfg.Session != nil && len(c.Context().Request.Header.PeekAll(fiber.HeaderAuthorization)) == 0 {
+		if id, refused := a.cfg.Session(c); id != nil || refused != nil {
+			return id, refused
+		}
+	}
 	addr := a.cfg.ClientAddr(c)
 	if a.cfg.Guard != nil {
 		if e := a.cfg.Guard.Blocked(addr); e != nil {
@@ -114,11 +128,14 @@ func (a *API) admit(c *fiber.Ctx, access Access) (id *relay.Identity, err *wire.
 	if id, err = a.identify(c); err != nil {
 		return nil, err
 	}
-	if access == Admin && !administers(id) {
-		return nil, &wire.Error{Code: wire.Forbidden, Message: "this needs a token with the role admin"}
+	if need, ok := roleFor[access]; ok && !account.Highest(id.Roles).Allows(need) {
+		return id, &wire.Error{Code: wire.Forbidden, Message: "this needs the role " + string(need)}
 	}
-	if access != AnyToken && !watches(id) {
-		return nil, &wire.Error{Code: wire.Forbidden, Message: "this needs a token with the role viewer, operator, admin or metrics"}
+	if (access == Viewer || access == Scrape) && !watches(id) {
+		return id, &wire.Error{Code: wire.Forbidden, Message: "this needs a token with the role viewer, operator, admin or metrics"}
 	}
 	return id, nil
 }
+
+// roleFor are the roles that change something.
+var roleFor = map[Access]account.Role{Operator: account.Operator, Admin: account.Admin}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -98,9 +97,6 @@ func (a *API) probe(c *fiber.Ctx, _ *relay.Identity) error {
 	seen.Host, seen.TimeMS = string(c.Context().Request.Host()), time.Now().UnixMilli()
 	return writeJSON(c, http.StatusOK, seen)
 }
-
-// administers says whether id holds the role admin.
-func administers(id *relay.Identity) bool { return slices.Contains(id.Roles, "admin") }
 
 func (a *API) probeStream(c *fiber.Ctx, _ *relay.Identity) error {
 	idle := time.Duration(0)

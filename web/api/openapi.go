@@ -62,7 +62,7 @@ func (a *API) openAPI() ([]byte, error) {
 		"components": object{
 			"schemas": schemas.named,
 			"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer",
-				"description": "A token of agentnet token create, or a JWT of the configured issuer."}},
+				"description": "A token of agentnet token create, or a JWT of the configured issuer. A browser that is signed in may send its session's cookie instead; for changes with the header X-Agentnet-Form, whose value is in the meta element agentnet-form of each page."}},
 		},
 	}, "", " ")
 }

@@ -47,7 +47,7 @@ type ListQuery struct {
 func (a *API) table() []Route {
 	refusals := []wire.Code{wire.BadFrame, wire.Forbidden, wire.TooLarge, wire.RateLimited, wire.Overloaded, wire.Unavailable, wire.Internal}
 	with := func(codes ...wire.Code) []wire.Code { return append(codes, refusals...) }
-	return []Route{
+	routes := []Route{
 		{Method: "POST", Path: "/v1/send", Name: "send", Access: AnyToken, Body: SendBody{}, Reply: SendReply{}, handle: a.send,
 			Codes:   with(wire.AgentOffline, wire.Conflict, wire.NotFound),
 			Summary: "Sends a message to an agent's inbox.",
@@ -86,6 +86,7 @@ func (a *API) table() []Route {
 		{Method: "GET", Path: "/openapi.json", Name: "openapi", Access: Public, ReplyType: "application/json", handle: a.openapi,
 			Summary: "This document."},
 	}
+	return append(routes, a.accessRoutes()...)
 }
 
 // serve wraps a route's handler: who may, then what, and no panic gets out.
@@ -102,9 +103,12 @@ func (a *API) serve(route Route) fiber.Handler {
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		id, refused := a.admit(c, route.Access)
 		if refused != nil {
+			a.record(c, route, id, refused)
 			return a.fail(c, refused)
 		}
-		if err := route.handle(c, id); err != nil {
+		err = route.handle(c, id)
+		a.record(c, route, id, err)
+		if err != nil {
 			return a.fail(c, err)
 		}
 		return nil

@@ -20,14 +20,20 @@ type schemas struct {
 	named  object
 }
 
-var rawJSON = reflect.TypeFor[json.RawMessage]()
+var (
+	rawJSON  = reflect.TypeFor[json.RawMessage]()
+	timeType = reflect.TypeFor[time.Time]()
+)
 
 // reference describes the type of v once and returns a reference to it.
 func (s *schemas) reference(v any) (object, error) { return s.of(reflect.TypeOf(v)) }
 
 func (s *schemas) of(t reflect.Type) (object, error) {
-	if t == rawJSON {
+	switch t {
+	case rawJSON:
 		return object{"description": "Any JSON value."}, nil
+	case timeType:
+		return object{"type": "string", "format": "date-time"}, nil
 	}
 	switch {
 	case t == reflect.TypeFor[time.Time]():

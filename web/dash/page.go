@@ -36,8 +36,10 @@ type Config struct {
 	Version string
 	// Commands are the lines that a newcomer is offered. Nil: listen and send.
 	Commands []string
-	// Local says that a request comes from this machine.
+	// Local says that whoever asks may see the numbers: is signed in.
 	Local func(*fiber.Ctx) bool
+	// SignIn says that there is a page to sign in.
+	SignIn bool
 	// Public shows the numbers to everybody.
 	Public bool
 }
@@ -129,6 +131,14 @@ func (p *Page) endpoint(host string) string {
 
 // stranger is the view for those who see no numbers.
 func (p *Page) stranger(endpoint string) View {
+	v := p.unlinked(endpoint)
+	if p.cfg.SignIn {
+		v.Links = append([]Link{{p.cfg.Base + "/account", "Your account"}}, v.Links...)
+	}
+	return v
+}
+
+func (p *Page) unlinked(endpoint string) View {
 	return View{
 		Frame: ui.Frame{Title: "Agentnet", Home: p.cfg.Base + "/", Style: p.cfg.Files.URL("app.css"), Icon: p.cfg.Files.URL("mark.svg")},
 		Kind:  "ok", Word: "Running",

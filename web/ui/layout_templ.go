@@ -106,7 +106,7 @@ func Plain(f Frame) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = symbols().Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = Symbols().Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -180,8 +180,8 @@ func Plain(f Frame) templ.Component {
 	})
 }
 
-// symbols are the icons, drawn once and used by Icon.
-func symbols() templ.Component {
+// Symbols are the icons, drawn once and used by Icon.
+func Symbols() templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

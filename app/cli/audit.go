@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"agentnet/app/account"
+	"agentnet/app/chain"
+)
+
+// auditCommands are `agentnet audit …`.
+type auditCommands struct {
+	List   auditList   `cmd:"" help:"List the audit log, the newest entry first."`
+	Verify auditVerify `cmd:"" help:"Check that no entry was edited, removed or replaced."`
+	Export auditExport `cmd:"" help:"Write the whole audit log as CSV or JSON lines, the oldest entry first."`
+}
+
+type auditList struct {
+	dataFlag
+	Actor   string `help:"Only of this account, token:ID or system:USER."`
+	Action  string `help:"Only this action, such as token.create, or all that begin with token."`
+	Outcome string `help:"done, refused or failed."`
+	Match   string `help:"Only with this text in it."`
+	Limit   int    `default:"50" help:"Entries at most, up to 1000."`
+	JSON    bool   `name:"json" help:"Print one JSON object a line."`
+}
+
+type auditVerify struct {
+	dataFlag
+	Head string `placeholder:"SEQ:HASH" help:"End of the log as an earlier check printed it; finds that the end was cut off."`
+	JSON bool   `name:"json" help:"Print JSON."`
+}
+
+type auditExport struct {
+	dataFlag
+	Format string `default:"csv" enum:"csv,json" help:"${enum}."`
+	Out    string `default:"-" placeholder:"FILE" help:"File to write, which must not exist; - is standard output."`
+}
+
+// Run lists entries.
+func (c *auditList) Run(ctx context.Context, env *Env) error {
+	return c.people(ctx, env, false, func(p people) error {
+		found, err := p.db.Audit(ctx, account.AuditFilter{Actor: c.Actor, Action: c.Action, Outcome: c.Outcome, Match: c.Match, Limit: c.Limit})
+		if err != nil {
+			return err
+		}
+		table := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
+		if !c.JSON {
+			fmt.Fprintln(table, "SEQ\tWHEN\tWHO\tVIA\tFROM\tACTION\tTARGET\tOUTCOME\tDETAIL")
+		}
+		for _, e := range found {
+			if c.JSON {
+				err = printJSON(env.Stdout, e)
+			} else {
+				_, err = fmt.Fprintln(table, strings.Join([]string{strconv.FormatUint(e.Seq, 10), e.At.Local().Format("2006-01-02 15:04:05"), e.Actor, e.Via, e.Address,
+					e.Action, e.Target, e.Outcome, e.Detail}, "\t"))
+			}
+			if err != nil {
+				return fmt.Errorf("output: %w", err)
+			}
+		}
+		return table.Flush()
+	})
+}
+
+// Run checks the chain.
+func (c *auditVerify) Run(ctx context.Context, env *Env) error {
+	var known chain.Head
+	if c.Head != "" {
+		seq, hash, ok := strings.Cut(c.Head, ":")
+		n, err := strconv.ParseUint(seq, 10, 63)
+		if err != nil || !ok || len(hash) != 64 {
+			return usagef("--head: expected SEQ:HASH as verify prints it")
+		}
+		known = chain.Head{Seq: n, Hash: hash}
+	}
+	return c.people(ctx, env, false, func(p people) error {
+		faults, rows, end, err := p.db.VerifyAudit(ctx, known)
+		if err != nil {
+			return err
+		}
+		head := fmt.Sprintf("%d:%s", end.Seq, end.Hash)
+		if c.JSON {
+			err = printJSON(env.Stdout, map[string]any{"ok": len(faults) == 0, "rows": rows, "head": head, "faults": append([]chain.Fault{}, faults...)})
+		} else if len(faults) == 0 {
+			_, err = fmt.Fprintf(env.Stdout, "whole: %d entries, end %s\n", rows, head)
+		}
+		if err != nil || len(faults) == 0 {
+			return err
+		}
+		if !c.JSON {
+			for _, f := range faults {
+				fmt.Fprintln(env.Stdout, f.Text)
+			}
+		}
+		return fmt.Errorf("the audit log is not as it was written: %d faults in %d entries", len(faults), rows)
+	})
+}
+
+// Run writes all entries.
+func (c *auditExport) Run(ctx context.Context, env *Env) error {
+	return c.people(ctx, env, false, func(p people) (err error) {
+		var out io.Writer = env.Stdout
+		if c.Out != "-" {
+			f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				return fmt.Errorf("export: %w", err)
+			}
+			defer f.Close()
+			out = f
+		}
+		table := csv.NewWriter(out)
+		if c.Format == "csv" {
+			err = table.Write([]string{"seq", "at", "node", "actor", "role", "via", "address", "action", "target", "outcome", "detail", "prev", "hash"})
+		}
+		if err == nil {
+			err = p.db.EachAudit(ctx, func(e account.Entry) error {
+				if c.Format == "json" {
+					return printJSON(out, e)
+				}
+				return table.Write([]string{strconv.FormatUint(e.Seq, 10), e.At.UTC().Format(time.RFC3339Nano), e.Node, e.Actor, string(e.Role), e.Via, e.Address,
+					e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash})
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		table.Flush()
+		return table.Error()
+	})
+}
