@@ -15,7 +15,6 @@ import (
 	"agentnet/app/cluster"
 	"agentnet/app/relay"
 	"agentnet/embedded"
-	"agentnet/web/api"
 )
 
 // RegionRules are the regions of a fleet.
@@ -208,28 +207,4 @@ func (c *Config) fingerprint() (all string, each map[string]string) {
 		whole.Write(sum[:])
 	}
 	return hex.EncodeToString(whole.Sum(nil)[:8]), each
-}
-
-// A relayOfFleet is the relay and whether the other nodes know it.
-type relayOfFleet struct {
-	*relay.Hub
-	node *cluster.Node
-}
-
-// Ready adds the cluster to the relay's reasons.
-func (r relayOfFleet) Ready() []relay.Reason {
-	ok, why := r.node.Ready()
-	message := "all other nodes route to this one"
-	if !ok {
-		message = why
-	}
-	return append(r.Hub.Ready(), relay.Reason{Check: "cluster", OK: ok, Message: message})
-}
-
-// relayed is what the doors see of the relay.
-func (a *App) relayed() api.Relay {
-	if a.node == nil {
-		return a.hub
-	}
-	return relayOfFleet{a.hub, a.node}
 }

@@ -38,7 +38,7 @@ func (a *App) readings() []api.Reading {
 			gauge("agentnet_embedded_bytes", "Estimated memory of the embedded Redis.", float64(e.Bytes)),
 			counter("agentnet_embedded_snapshot_failures_total", "Snapshots that could not be written.", e.Failed))
 	}
-	return append(out, a.scalingReadings()...)
+	return append(append(out, a.scalingReadings()...), a.fleetReadings()...)
 }
 
 func counter(name, help string, v uint64) api.Reading {

@@ -47,6 +47,8 @@ type Config struct {
 	Prepare func(*fiber.App)
 	// Notifier has the ways to tell people, for /v1/notify. May be nil.
 	Notifier api.Notifier
+	// Fleet is all nodes. Nil: there is this one alone.
+	Fleet func() api.Fleet
 	// Readings are further metrics. May be nil.
 	Readings func() []api.Reading
 	// Scaling answers /v1/scaling and /v1/alerts. Nil: there are no such routes.
@@ -157,7 +159,7 @@ func New(cfg Config) (*Server, error) {
 	s.api, err = api.New(api.Config{
 		Relay: cfg.Relay, Authorizer: cfg.Authorizer, Guard: cfg.Guard, ClientAddr: s.ClientAddr, Local: s.local,
 		Limits: cfg.Limits, Base: cfg.Base, PublicURL: cfg.PublicURL, Version: cfg.Version,
-		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Readings: cfg.Readings, Scaling: cfg.Scaling,
+		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Readings: cfg.Readings, Fleet: cfg.Fleet, Scaling: cfg.Scaling,
 		Load: func() api.Load {
 			now := s.page.Now()
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}

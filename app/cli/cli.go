@@ -66,6 +66,7 @@ type commands struct {
 	Request    requestCommand    `cmd:"" help:"Ask an agent and print its answer."`
 	Publish    publishCommand    `cmd:"" help:"Publish a message to a channel."`
 	Agents     agentsCommand     `cmd:"" help:"List agents."`
+	Nodes      nodesCommand      `cmd:"" help:"List the nodes that are one relay together."`
 	Demo       demoCommand       `cmd:"" help:"Show a few agents that talk to each other."`
 	Bench      bench.Command     `cmd:"" help:"Measure a relay under load."`
 	Plan       planCommand       `cmd:"" help:"Plan how many instances a load needs, of which size, at what cost."`

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"regexp"
@@ -51,7 +52,13 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
-			return nil
+			l, err := net.Listen("tcp", "127.0.0.1:0") // a free port for a shared Redis
+			if err != nil {
+				return err
+			}
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			e.Setenv("REDIS_PORT", port)
+			return l.Close()
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "code": code},
 	})

@@ -67,9 +67,15 @@ func (l *leadership) drop() { l.set(Lease{}) }
 func nameKey(node string) string     { return prefix + "{node:" + node + "}:life" }
 func leaderKey(region string) string { return prefix + "{leader:" + region + "}" }
 func fenceKey(region string) string  { return prefix + "{leader:" + region + "}:fence" }
-func (n *Node) nameValue() string    { return fmt.Sprintf("%d %s", n.life.Load(), n.cfg.Addr) }
 func (n *Node) leaderValue(f uint64) string {
 	return fmt.Sprintf("%d %d %s", f, n.life.Load(), n.cfg.Name)
+}
+
+// nameValue says whose a name is: the life, and where it is reached.
+func (n *Node) nameValue() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return fmt.Sprintf("%d %s", n.life.Load(), n.addr)
 }
 
 // takeName makes sure that no other node has this one's name. After a crash the old
@@ -105,6 +111,12 @@ func (n *Node) name(ctx context.Context, key string, ttl time.Duration) (other s
 			return err
 		}
 		mine := n.nameValue()
+		if was != mine && lifeOf(was) == lifeOf(mine) { // it has got an address meanwhile
+			if err := n.own.medium.del(ctx, key); err != nil {
+				return err
+			}
+			was = ""
+		}
 		switch was {
 		case mine:
 			return n.own.medium.expire(ctx, key, ttl)
@@ -119,6 +131,12 @@ func (n *Node) name(ctx context.Context, key string, ttl time.Duration) (other s
 		return nil
 	})
 	return other, err
+}
+
+// lifeOf is the life in the value of a name.
+func lifeOf(value string) string {
+	life, _, _ := strings.Cut(value, " ")
+	return life
 }
 
 // release gives the name and the lead back.
@@ -165,7 +183,7 @@ func (n *Node) keep() {
 func (n *Node) keepName(named *string, taken time.Time) time.Time {
 	mine := n.nameValue()
 	other, err := n.name(n.ctx, nameKey(n.cfg.Name), n.cfg.Lease)
-	if err == nil && other != "" && other == *named {
+	if err == nil && other != "" && lifeOf(other) == *named {
 		if err = n.own.try(n.ctx, func(ctx context.Context) error { return n.own.medium.del(ctx, nameKey(n.cfg.Name)) }); err == nil {
 			other, err = n.name(n.ctx, nameKey(n.cfg.Name), n.cfg.Lease)
 		}
@@ -174,7 +192,7 @@ func (n *Node) keepName(named *string, taken time.Time) time.Time {
 	case err != nil:
 		return taken
 	case other == "":
-		*named = mine
+		*named = lifeOf(mine)
 		return time.Time{}
 	case taken.IsZero():
 		return time.Now()

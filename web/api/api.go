@@ -75,6 +75,8 @@ type Config struct {
 	MetricsPublic bool
 	// Load is the node's load for /v1/regions. Nil: not told.
 	Load func() Load
+	// Fleet is all nodes. Nil: there is this one alone.
+	Fleet func() Fleet
 	// Readings are further metrics, such as those of the WebSocket door. May be nil.
 	Readings func() []Reading
 	// Doctor examines the node. Nil: it cannot.

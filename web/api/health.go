@@ -68,37 +68,4 @@ func (a *API) readyz(c *fiber.Ctx, _ *relay.Identity) error {
 	return writeJSON(c, http.StatusOK, reply)
 }
 
-// RegionsReply lists regions.
-type RegionsReply struct {
-	Regions []Region `json:"regions"`
-}
-
-// A Region is a place that clients may connect to.
-type Region struct {
-	Region       string  `json:"region"`
-	Healthy      bool    `json:"healthy" doc:"At least one node there wants traffic."`
-	Self         bool    `json:"self" doc:"The node that answered is in this region."`
-	Nodes        int     `json:"nodes"`
-	URL          string  `json:"url,omitempty" doc:"Where clients reach it, when that was configured."`
-	Agents       int     `json:"agents"`
-	Connections  int     `json:"connections"`
-	Level        string  `json:"level" doc:"Overload level." enum:"normal,elevated,degraded,critical"`
-	MessagesPerS float64 `json:"messages_per_s"`
-	P95MS        float64 `json:"p95_ms" doc:"Delivery to local receivers over the last seconds."`
-}
-
-func (a *API) regions(c *fiber.Ctx, _ *relay.Identity) error {
-	stats := a.cfg.Relay.Stats()
-	region := Region{
-		Region: stats.Region, Self: true, Nodes: 1, URL: a.cfg.PublicURL,
-		Healthy: a.readiness().Ready && !stats.Draining,
-		Agents:  stats.Agents, Connections: stats.Connections, Level: stats.Level,
-	}
-	if a.cfg.Load != nil {
-		load := a.cfg.Load()
-		region.MessagesPerS, region.P95MS = load.MessagesPerS, milliseconds(load.P95)
-	}
-	return writeJSON(c, http.StatusOK, RegionsReply{Regions: []Region{region}})
-}
-
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -47,7 +47,7 @@ func TestDocumentHasEveryRouteAndNoOther(t *testing.T) {
 	}
 	// The contract's own list, as far as one node goes.
 	for _, want := range []string{"POST /v1/send", "POST /v1/request", "POST /v1/publish", "GET /v1/agents", "GET /v1/channels",
-		"GET /v1/regions", "GET /v1/stats", "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"} {
+		"GET /v1/regions", "GET /v1/nodes", "GET /v1/stats", "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"} {
 		if !slices.Contains(described, want) {
 			t.Errorf("%s is missing", want)
 		}
