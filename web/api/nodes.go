@@ -21,8 +21,8 @@ type Fleet struct {
 	Fence  uint64
 }
 
-// NodesReply lists the nodes.
-type NodesReply struct {
+// FleetReply lists the nodes.
+type FleetReply struct {
 	Nodes  []Node `json:"nodes"`
 	Cut    bool   `json:"cut" doc:"This node cannot reach the others of its region: the list is what it knew last."`
 	Leader string `json:"leader,omitempty" doc:"Who decides for this region; absent when nobody does."`
@@ -73,7 +73,7 @@ func (a *API) fleet() Fleet {
 
 func (a *API) nodes(c *fiber.Ctx, _ *relay.Identity) error {
 	f := a.fleet()
-	return writeJSON(c, http.StatusOK, NodesReply{Nodes: f.Nodes, Cut: f.Cut, Leader: f.Leader, Fence: f.Fence})
+	return writeJSON(c, http.StatusOK, FleetReply{Nodes: f.Nodes, Cut: f.Cut, Leader: f.Leader, Fence: f.Fence})
 }
 
 // RegionsReply lists regions.

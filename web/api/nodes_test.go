@@ -13,7 +13,7 @@ func TestNodes(t *testing.T) {
 		t.Errorf("without a role: got %d, want 403", got.status)
 	}
 	got := lone.do("GET", "/v1/nodes", viewerToken, "")
-	var reply NodesReply
+	var reply FleetReply
 	if err := json.Unmarshal([]byte(got.body), &reply); err != nil || got.status != 200 {
 		t.Fatalf("got %d %s", got.status, got.body)
 	}

@@ -69,7 +69,7 @@ func (a *API) table() []Route {
 		{Method: "GET", Path: "/v1/regions", Name: "regions", Access: AnyToken, Reply: RegionsReply{}, handle: a.regions,
 			Codes:   []wire.Code{wire.Unavailable, wire.Internal},
 			Summary: "Lists the regions with health and load, so that a client can choose one."},
-		{Method: "GET", Path: "/v1/nodes", Name: "nodes", Access: Viewer, Reply: NodesReply{}, handle: a.nodes,
+		{Method: "GET", Path: "/v1/nodes", Name: "nodes", Access: Viewer, Reply: FleetReply{}, handle: a.nodes,
 			Codes:   []wire.Code{wire.Forbidden, wire.Unavailable, wire.Internal},
 			Summary: "Lists the nodes that are one relay together, as the one that answers knows them.",
 			Doc:     "Needs the role viewer, operator, admin or metrics."},
