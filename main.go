@@ -29,6 +29,14 @@ func main() {
 	os.Exit(cli.Run(ctx, cli.Env{
 		Args: os.Args[1:], Getenv: os.Getenv,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Terminal: cli.IsTerminal(os.Stdout),
-		Version: version, Commit: commit, Program: cli.ProgramName(os.Args[0]),
+		Version: version, Commit: commit, Program: cli.ProgramName(os.Args[0]), Reload: reload,
 	}))
+}
+
+// reload is asked for by those only who can do it: all else ends when its terminal
+// is closed.
+func reload() <-chan os.Signal {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	return asked
 }

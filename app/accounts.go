@@ -54,7 +54,7 @@ func (a *App) runAccounts(ctx context.Context) error {
 	url := a.cfg.PublicURL
 	if url == "" {
 		scheme := "http://"
-		if a.cfg.TLS.Cert != "" {
+		if a.cfg.Encrypts() {
 			scheme = "https://"
 		}
 		url = scheme + a.Addr() + a.cfg.BasePath

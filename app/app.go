@@ -54,6 +54,10 @@ type App struct {
 	web      *web.Server
 	acting   acting
 
+	certificates *certificates // nil: no TLS
+	supervisor   supervisor
+	reloading    reloading
+
 	// closers undo what New did, the last one first.
 	closers []closer
 }
@@ -75,6 +79,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, options ...Option) (
 	for _, option := range options {
 		option(a)
 	}
+	a.reloading.now = cfg
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
@@ -103,7 +108,7 @@ func (a *App) openStore(ctx context.Context) error {
 		return fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	a.onClose("data directory", func(context.Context) error { return lock.Unlock() })
-	a.store, err = store.Open(ctx, store.Config{Dir: dir, Lock: lock, Logger: a.log})
+	a.store, err = store.Open(ctx, store.Config{Dir: dir, Lock: lock, Logger: a.log, MaxBytes: int64(a.cfg.Database.MaxBytes)})
 	if err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
@@ -116,6 +121,7 @@ func (a *App) openAuth(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	a.reloading.issuers = issuers
 	a.auth, err = auth.New(auth.Config{Tokens: Tokens(a.store), Issuers: issuers, Logger: a.log, OnRevoke: a.endSessions})
 	if err != nil {
 		return fmt.Errorf("auth: %w", err)
@@ -197,6 +203,9 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.web.Run(work) })
 	g.Go(func() error { return a.runActing(work) })
 	g.Go(func() error { return a.web.Serve(a.ln) })
+	g.Go(func() error { return a.maintain(work) })
+	g.Go(func() error { return a.supervise(work) })
+	g.Go(func() error { return a.challenges(work) })
 	close(a.ready)
 
 	select {
@@ -215,12 +224,8 @@ func (a *App) listen() error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	if a.cfg.TLS.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(a.cfg.TLS.Cert, a.cfg.TLS.Key)
-		if err != nil {
-			return errors.Join(fmt.Errorf("tls: %w", err), ln.Close())
-		}
-		ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	if a.certificates != nil {
+		ln = tls.NewListener(ln, a.certificates.config())
 	}
 	a.ln = ln
 	return nil
@@ -235,6 +240,7 @@ func (a *App) drain(ctx context.Context) {
 	if a.node != nil {
 		a.node.SetState(cluster.Draining)
 	}
+	a.say("STOPPING=1", fmt.Sprintf("STATUS=asking %d connections to leave", n))
 	a.log.Info("stopping: clients are asked to leave", "connections", n, "window", a.cfg.Drain.Window.String())
 	if err := a.hub.Drain(ctx, time.Duration(a.cfg.Drain.Window)); err != nil {
 		a.log.Warn("not all clients left in time", "connections", a.hub.Stats().Connections)

@@ -117,7 +117,7 @@ var home = map[string][]string{
 	"go.uber.org/goleak":                        {}, // tests only
 	"golang.org/x/net":                          {}, // tests only: the conformance tests of net.Conn
 	"golang.org/x/sync":                         {"app/**", "web/**", "store", "embedded/**"},
-	"golang.org/x/sys":                          {"app/bench", "app/cli", "app/doctor", "web/ws", "store", "embedded/**"},
+	"golang.org/x/sys":                          {"app", "app/bench", "app/cli", "app/doctor", "web/ws", "store", "embedded/**"},
 	"google.golang.org/protobuf":                {"app/wire/agentnetpb", "web/api"},
 	"google.golang.org/genproto/googleapis/api": {},
 	"github.com/modelcontextprotocol/go-sdk":    {"app/bridge/mcp"},
@@ -125,7 +125,7 @@ var home = map[string][]string{
 	"github.com/coreos/go-systemd/v22":          {"app", "app/cli"},
 	"github.com/shirou/gopsutil/v4":             {"app/scale"},
 	"github.com/coreos/go-oidc/v3":              {"app/account/oidc"},
-	"golang.org/x/crypto":                       {"app/auth", "app/account", "store"},
+	"golang.org/x/crypto":                       {"app", "app/auth", "app/account", "store"},
 	"rsc.io/qr":                                 {"web/login"},
 	"github.com/chromedp/chromedp":              {}, // tests only
 	"github.com/failsafe-go/failsafe-go":        {"app/cluster"},

@@ -39,6 +39,7 @@ type Config struct {
 	Mailbox  Mailbox      `yaml:"mailbox" embed:"" prefix:"mailbox-" help:"Messages parked on disk for agents that are away."`
 	Dedup    Dedup        `yaml:"dedup" embed:"" prefix:"dedup-" help:"Repeated sends are told apart by their keys."`
 	Overload Overload     `yaml:"overload" embed:"" prefix:"overload-" help:"When load is shed: thresholds of three levels. Shares are from 0 to 1; above 1 turns one off."`
+	Database Database     `yaml:"database" embed:"" prefix:"database-" help:"What is kept on disk besides parked messages."`
 	Drain    Drain        `yaml:"drain" embed:"" prefix:"drain-" help:"What happens at a stop."`
 	Scaling  Scaling      `yaml:"scaling" embed:"" prefix:"scaling-" help:"How many instances there should be, and what becomes of it."`
 	Alerts   Alerts       `yaml:"alerts" embed:"" prefix:"alerts-" help:"When somebody should know. The defaults are the warning and critical table of the scaling document."`
@@ -69,6 +70,21 @@ type Embedded struct {
 type TLS struct {
 	Cert string `yaml:"cert" help:"PEM file with the certificate chain."`
 	Key  string `yaml:"key" help:"PEM file with its private key."`
+	ACME ACME   `yaml:"acme" embed:"" prefix:"acme-" help:"A certificate from an authority such as Let's Encrypt, obtained and renewed by itself."`
+}
+
+// ACME asks an authority for certificates.
+type ACME struct {
+	Domains    []string `yaml:"domains" help:"Names that clients use, which must lead here; to give them means to accept the authority's terms. Port 443 must reach the listener, or port 80 the http_listen."`
+	Email      string   `yaml:"email" help:"Whom the authority may write to."`
+	Directory  string   `yaml:"directory" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The authority's ACME directory."`
+	HTTPListen string   `yaml:"http_listen" name:"http-listen" help:"Also answer challenges on this address, such as :80, and lead other requests there to https. Empty: only within TLS."`
+	CA         string   `yaml:"ca" name:"ca" help:"PEM file that proves the authority itself, for a private one."`
+}
+
+// Database bounds the database.
+type Database struct {
+	MaxBytes Size `yaml:"max_bytes" default:"4GiB" help:"It grows no further: what needs more is refused."`
 }
 
 // Limits bound clients. FrameBytes to MaxTimeout are told to them.

@@ -133,6 +133,8 @@ func (c *Config) checkDoors(k *checker) {
 	}
 	k.readable("tls.cert", c.TLS.Cert)
 	k.readable("tls.key", c.TLS.Key)
+	c.checkACME(k)
+	within(k, "database.max_bytes", c.Database.MaxBytes, 16<<20, 1<<44)
 	for _, p := range c.TrustedProxies {
 		_, err := netip.ParsePrefix(p)
 		if _, err2 := netip.ParseAddr(p); err != nil && err2 != nil {
@@ -147,6 +149,29 @@ func (c *Config) checkDoors(k *checker) {
 		}
 	}
 	within(k, "compression_min", c.CompressionMin, 0, 1<<30)
+}
+
+var domain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]$`)
+
+func (c *Config) checkACME(k *checker) {
+	a := &c.TLS.ACME
+	if len(a.Domains) > 0 && c.TLS.Cert != "" {
+		k.fault("tls.acme.domains", "not together with tls.cert: choose one")
+	}
+	for _, name := range a.Domains {
+		if !domain.MatchString(name) {
+			k.fault("tls.acme.domains", "%q is no name like relay.example.org, in small letters and without a wildcard", name)
+		}
+	}
+	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
+		k.fault("tls.acme.directory", "want an https address")
+	}
+	if a.HTTPListen != "" {
+		if _, _, err := net.SplitHostPort(a.HTTPListen); err != nil {
+			k.fault("tls.acme.http_listen", "%q is no address and port; write it like :80", a.HTTPListen)
+		}
+	}
+	k.readable("tls.acme.ca", a.CA)
 }
 
 func (c *Config) checkLimits(k *checker) {

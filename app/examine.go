@@ -15,7 +15,7 @@ import (
 func (c *Config) Doctor() doctor.Config {
 	d := doctor.Config{
 		Data: c.Data, Listen: c.Listen, BasePath: c.BasePath, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
-		TLSCert: c.TLS.Cert, TLSKey: c.TLS.Key, Redis: c.Redis, Connections: c.Limits.Connections,
+		TLSCert: c.TLS.Cert, TLSKey: c.TLS.Key, ACME: len(c.TLS.ACME.Domains) > 0, Redis: c.Redis, Connections: c.Limits.Connections,
 		Bounds: []doctor.Bound{
 			{Key: "queue.total_bytes", Bytes: int64(c.Queue.TotalBytes)},
 			{Key: "mailbox.bytes", Bytes: int64(c.Mailbox.Bytes)},
@@ -27,7 +27,7 @@ func (c *Config) Doctor() doctor.Config {
 	}
 	d.Database = func(ctx context.Context) (doctor.Database, error) {
 		in, err := store.Inspect(ctx, filepath.Join(c.Data, store.FileName), store.CheckQuick, false)
-		return doctor.Database{Schema: in.Schema, Knows: in.Knows, Bytes: in.Bytes, WAL: in.WAL, Free: in.Free}, err
+		return doctor.Database{Schema: in.Schema, Knows: in.Knows, Bytes: in.Bytes, WAL: in.WAL, Free: in.Free, Max: int64(c.Database.MaxBytes)}, err
 	}
 	d.Journal = func(context.Context) (doctor.Journal, error) {
 		in, err := journal.Inspect(filepath.Join(c.Data, "journal"))
@@ -45,7 +45,8 @@ func (c *Config) HiddenRedis() bool { return strings.Contains(c.Redis, ":***@") 
 
 // examine is the doctor's look at this node, from inside.
 func (a *App) examine(ctx context.Context) []doctor.Finding {
-	d := a.cfg.Doctor()
+	cfg := a.current()
+	d := cfg.Doctor()
 	d.PID, d.Running, d.Listen = os.Getpid(), true, a.Addr()
 	if d.URL = a.cfg.PublicURL; d.URL == "" {
 		d.URL = a.cfg.LocalURL(a.Addr())

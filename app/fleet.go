@@ -182,7 +182,7 @@ func (c *Config) nodeURL(listen string) string {
 		return strings.TrimSuffix(c.PublicURL, "/")
 	}
 	scheme := "http://"
-	if c.TLS.Cert != "" {
+	if c.Encrypts() {
 		scheme = "https://"
 	}
 	return scheme + net.JoinHostPort(host, port) + c.BasePath

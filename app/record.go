@@ -56,9 +56,6 @@ func (c *Config) LocalURL(addr string) string {
 	return scheme + addr + c.BasePath
 }
 
-// Encrypts says that the listener speaks TLS.
-func (c *Config) Encrypts() bool { return c.TLS.Cert != "" }
-
 // settings are the values that are not the default, without secrets.
 func (c *Config) settings() map[string]string {
 	var plain Config

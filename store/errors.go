@@ -36,7 +36,7 @@ func (s *Store) explain(err error) error {
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
 		return s.corrupt(err.Error())
 	case sqlite3.ErrFull:
-		return fmt.Errorf("%w: %s: free some space, nothing was written: %v", ErrFull, s.dir, err)
+		return fmt.Errorf("%w: %s: free some space, or raise database.max_bytes where that is what was reached; nothing was written: %v", ErrFull, s.dir, err)
 	case sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrCantOpen:
 		return fmt.Errorf("%w: %s: check owner, mode and mount of the data directory: %v", ErrReadOnly, s.path, err)
 	case sqlite3.ErrBusy, sqlite3.ErrLocked:

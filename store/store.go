@@ -65,6 +65,9 @@ type Config struct {
 	// BusyWait is how long a statement waits for the lock of another process.
 	// 0 is 5 s.
 	BusyWait time.Duration
+	// MaxBytes bounds how large the file may grow; a write that needs more is an
+	// ErrFull. 0: as large as the disk.
+	MaxBytes int64
 	// QueueLength bounds the writes that wait. 0 is 1024.
 	QueueLength int
 	// Now is the wall clock that changes are ordered by. nil is time.Now.
@@ -131,6 +134,9 @@ func openSteps(ctx context.Context, cfg Config, steps []migration) (_ *Store, er
 	}()
 	s.write = pool(s.path, writing, cfg.BusyWait, 1)
 	if err := s.prepareSchema(ctx, cfg, steps); err != nil {
+		return nil, err
+	}
+	if err := s.bound(ctx, cfg.MaxBytes); err != nil {
 		return nil, err
 	}
 	s.read = pool(s.path, reading, cfg.BusyWait, readers)

@@ -142,9 +142,9 @@ func TestVerifiedJWTsAreBounded(t *testing.T) {
 	}
 	known := func() (list []int) {
 		for i, tok := range tokens {
-			s.jwts.cache.mu.Lock()
-			_, ok := s.jwts.cache.m[sha256.Sum256([]byte(tok))]
-			s.jwts.cache.mu.Unlock()
+			s.jwts.Load().cache.mu.Lock()
+			_, ok := s.jwts.Load().cache.m[sha256.Sum256([]byte(tok))]
+			s.jwts.Load().cache.mu.Unlock()
 			if ok {
 				list = append(list, i)
 			}
@@ -177,22 +177,22 @@ func TestSignaturesWaitTheirTurn(t *testing.T) {
 	es := newKey(t, "es", ES256)
 	s, _ := firebase(t, clk, es)
 	token := es.sign(t, claimsAt(clk))
-	for range cap(s.jwts.slots) {
-		s.jwts.slots <- struct{}{}
+	for range cap(s.jwts.Load().slots) {
+		s.jwts.Load().slots <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { _, err := s.Authorize(ctx, token); result <- err }()
 	cancel()
 	bare(t, "no turn before its deadline", <-result, relay.ErrAuthUnavailable)
-	<-s.jwts.slots
+	<-s.jwts.Load().slots
 	for range 3 {
 		if _, err := authorize(t, s, token); err != nil {
 			t.Errorf("with a turn: %v", err)
 		}
-		s.jwts.cache = newLRU(1)
+		s.jwts.Load().cache = newLRU(1)
 	}
-	if n := len(s.jwts.slots); n != cap(s.jwts.slots)-1 {
+	if n := len(s.jwts.Load().slots); n != cap(s.jwts.Load().slots)-1 {
 		t.Errorf("%d turns are taken, want those of the test", n)
 	}
 }

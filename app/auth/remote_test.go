@@ -108,7 +108,7 @@ func TestRotation(t *testing.T) {
 		t.Errorf("the old key just after: %v", err)
 	}
 	clk.advance(keepAbsent)
-	s.jwts.remotes()[0].sweep() // run does it when the time has come
+	s.jwts.Load().remotes()[0].sweep() // run does it when the time has come
 	if _, found := s.Cached([]byte(old)); found {
 		t.Error("a token of the withdrawn key is still known")
 	}
@@ -122,7 +122,7 @@ func TestRotation(t *testing.T) {
 	clk.advance(askKeysEvery)
 	b2 := newKey(t, "b", ES256)
 	f.set(func() { f.keys = []*signKey{b2} })
-	if f := s.jwts.remotes()[0].join(true); f != nil {
+	if f := s.jwts.Load().remotes()[0].join(true); f != nil {
 		<-f.done
 	}
 	if _, found := s.Cached([]byte(fresh)); found {
@@ -316,7 +316,7 @@ func TestWhatAnIssuerMayAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.set(func() { f.body = set() })
-	if fl := s.jwts.remotes()[0].join(true); fl != nil {
+	if fl := s.jwts.Load().remotes()[0].join(true); fl != nil {
 		<-fl.done
 	}
 	if _, err := authorize(t, s, es.sign(t, with(claimsAt(clk), "n", 2))); err != nil {
@@ -343,7 +343,7 @@ func TestCallersDoNotWaitForASlowIssuer(t *testing.T) {
 		if took := time.Since(start); took > fetchTimeout {
 			t.Errorf("the fetch lasted %v, want %v at most", took, fetchTimeout)
 		}
-		s.jwts.remotes()[0].await()
+		s.jwts.Load().remotes()[0].await()
 	})
 }
 
@@ -387,7 +387,7 @@ func TestRealHTTP(t *testing.T) {
 		if (err == nil) != ok || (err != nil && !errors.Is(err, relay.ErrAuthUnavailable)) {
 			t.Errorf("%s: got %v, want it to work: %v", path, err, ok)
 		}
-		s.jwts.remotes()[0].client.CloseIdleConnections()
+		s.jwts.Load().remotes()[0].client.CloseIdleConnections()
 	}
 	if hit {
 		t.Error("a redirect to another host was followed")

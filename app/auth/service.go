@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/relay"
@@ -46,9 +47,12 @@ type Service struct {
 	rows   Tokens
 	log    *slog.Logger
 	now    func() time.Time
-	opaque *opaque // nil: no opaque tokens
-	jwts   *jwts   // nil: no JWTs
+	opaque *opaque              // nil: no opaque tokens
+	jwts   atomic.Pointer[jwts] // nil: no JWTs
+	cfg    Config               // for issuers to come
 	count  *counters
+
+	exchanged chan struct{} // buffered, 1: other issuers are in force
 
 	changed chan struct{} // buffered, 1
 }
@@ -73,17 +77,58 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Service{rows: cfg.Tokens, log: cfg.Logger, now: cfg.Now, count: &counters{}, changed: make(chan struct{}, 1)}
+	s := &Service{cfg: cfg, exchanged: make(chan struct{}, 1), rows: cfg.Tokens, log: cfg.Logger, now: cfg.Now, count: &counters{}, changed: make(chan struct{}, 1)}
 	if cfg.Tokens != nil {
 		s.opaque = newOpaque(cfg, s.count)
 	}
-	if len(cfg.Issuers) > 0 {
-		var err error
-		if s.jwts, err = newJWTs(cfg, s.count); err != nil {
-			return nil, fmt.Errorf("token issuers: %w", err)
-		}
+	if err := s.SetIssuers(cfg.Issuers); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// SetIssuers puts other issuers of JWTs in force, or on an error none of them. What
+// was verified with the old ones is forgotten; sessions that are open stay until
+// their token expires.
+func (s *Service) SetIssuers(issuers []Issuer) error {
+	if len(issuers) == 0 {
+		s.jwts.Store(nil)
+	} else {
+		cfg := s.cfg
+		cfg.Issuers = issuers
+		j, err := newJWTs(cfg, s.count)
+		if err != nil {
+			return fmt.Errorf("token issuers: %w", err)
+		}
+		s.jwts.Store(j)
+	}
+	select {
+	case s.exchanged <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// refreshKeys keeps the keys of the issuers in force fresh until ctx ends.
+func (s *Service) refreshKeys(ctx context.Context) {
+	for ctx.Err() == nil {
+		work, stop := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		if j := s.jwts.Load(); j != nil {
+			for _, r := range j.remotes() {
+				running.Go(func() {
+					defer r.client.CloseIdleConnections()
+					r.run(work)
+				})
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.exchanged:
+		}
+		stop()
+		running.Wait()
+	}
 }
 
 // Load reads all opaque tokens. Run does it too; a server calls Load first to
@@ -108,14 +153,7 @@ func (s *Service) Changed() {
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	if s.jwts != nil {
-		for _, r := range s.jwts.remotes() {
-			wg.Go(func() {
-				defer r.client.CloseIdleConnections()
-				r.run(ctx)
-			})
-		}
-	}
+	wg.Go(func() { s.refreshKeys(ctx) })
 	if s.opaque != nil {
 		defer s.opaque.refresh.await()
 		_ = s.Load(ctx) // logged, and tried again below
@@ -142,8 +180,8 @@ func (s *Service) Run(ctx context.Context) error {
 
 func (s *Service) tidy(ctx context.Context) {
 	now := s.now()
-	if s.jwts != nil {
-		s.jwts.cache.forget(now)
+	if j := s.jwts.Load(); j != nil {
+		j.cache.forget(now)
 	}
 	if s.opaque != nil {
 		s.opaque.saveUse(ctx)
@@ -154,13 +192,12 @@ func (s *Service) tidy(ctx context.Context) {
 // Cached answers from memory. A token that it does not find valid is not found:
 // only Authorize says why, and nearly always at once.
 func (s *Service) Cached(token []byte) (id *relay.Identity, found bool) {
-	switch {
-	case len(token) >= len(tokenPrefix) && string(token[:len(tokenPrefix)]) == tokenPrefix:
+	if len(token) >= len(tokenPrefix) && string(token[:len(tokenPrefix)]) == tokenPrefix {
 		if s.opaque != nil {
 			id, found = s.opaque.cached(token)
 		}
-	case s.jwts != nil:
-		id, found = s.jwts.cached(token)
+	} else if j := s.jwts.Load(); j != nil {
+		id, found = j.cached(token)
 	}
 	if found {
 		s.count.hits.Add(1)
@@ -173,11 +210,12 @@ func (s *Service) Cached(token []byte) (id *relay.Identity, found bool) {
 // Authorize checks a token, asking the database or an issuer when memory does
 // not know it. Its error is one of the three of package relay.
 func (s *Service) Authorize(ctx context.Context, token string) (id *relay.Identity, err error) {
+	j := s.jwts.Load()
 	switch {
 	case strings.HasPrefix(token, tokenPrefix) && s.opaque != nil:
 		id, err = s.opaque.authorize(ctx, []byte(token))
-	case !strings.HasPrefix(token, tokenPrefix) && s.jwts != nil:
-		id, err = s.jwts.authorize(ctx, token)
+	case !strings.HasPrefix(token, tokenPrefix) && j != nil:
+		id, err = j.authorize(ctx, token)
 	default:
 		err = s.count.refuse(reasonMalformed)
 	}
@@ -238,9 +276,9 @@ func (s *Service) Stats() Stats {
 		n, dropped := s.opaque.index.size()
 		st.Tokens, st.Full = n, dropped > 0
 	}
-	if s.jwts != nil {
-		st.JWTs = s.jwts.cache.size()
-		for _, is := range s.jwts.issuers {
+	if j := s.jwts.Load(); j != nil {
+		st.JWTs = j.cache.size()
+		for _, is := range j.issuers {
 			if is.remote != nil {
 				st.Issuers = append(st.Issuers, is.remote.status())
 			}

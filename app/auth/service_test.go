@@ -73,7 +73,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run(alg, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if id, _, _ := s.jwts.verify(context.Background(), token); id == nil {
+				if id, _, _ := s.jwts.Load().verify(context.Background(), token); id == nil {
 					b.Fatal("refused")
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 
@@ -42,6 +43,9 @@ type Env struct {
 	Commit         string
 	Program        string // how a person starts this program; "" means agentnet
 	Terminal       bool   // Stdout is a terminal
+	// Reload begins to listen for SIGHUP and returns where it comes: the configuration
+	// shall be read again. Nil: nobody can ask for that.
+	Reload func() <-chan os.Signal
 	// Start makes a node. Nil: app.New.
 	Start func(context.Context, app.Config, *slog.Logger) (Node, error)
 }

@@ -21,9 +21,14 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakCheck{m}, map[string]func(){"agentnet": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		context.AfterFunc(ctx, stop)
+		reload := func() <-chan os.Signal {
+			asked := make(chan os.Signal, 1)
+			signal.Notify(asked, syscall.SIGHUP)
+			return asked
+		}
 		os.Exit(Run(ctx, Env{
 			Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-			Version: "1.2.3-test", Commit: "abcdef",
+			Version: "1.2.3-test", Commit: "abcdef", Reload: reload,
 		}))
 	}})
 }

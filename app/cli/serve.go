@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -27,16 +28,18 @@ func (c *serveCommand) Run(ctx context.Context, env *Env, parsed *kong.Context) 
 	if err != nil {
 		return err
 	}
-	log := newLogger(env, cfg.Log)
+	level := &slog.LevelVar{}
+	log := newLogger(env, cfg.Log, level)
 	if openWithoutTLS(cfg) {
 		log.Warn("anybody on the network can reach this relay and read what is sent to it: give tls.cert and tls.key, or put a proxy with TLS in front", "listen", cfg.Listen)
 	}
-	node, err := env.start(ctx, cfg, log)
+	node, err := env.start(ctx, cfg, log, app.WithLogLevel(level), app.WithSupervisor(env.Getenv, os.Getpid()))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- node.Run(ctx) }()
+	reload := func() error { return c.reload(ctx, env, parsed, node, log) }
 	select {
 	case err = <-ended:
 	case <-node.Ready():
@@ -46,7 +49,11 @@ func (c *serveCommand) Run(ctx context.Context, env *Env, parsed *kong.Context) 
 			fmt.Fprint(env.Stdout, hints(env, cfg, base))
 		}
 		announceSetup(env, node, cfg, base, env.Terminal || c.Hints, log)
-		err = <-ended
+		var asked <-chan os.Signal
+		if env.Reload != nil && !env.Terminal { // a closed terminal ends what it started
+			asked = env.Reload()
+		}
+		err = untilEnd(ended, asked, reload)
 	}
 	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
 		return fmt.Errorf("serve: %w", err)
@@ -54,8 +61,38 @@ func (c *serveCommand) Run(ctx context.Context, env *Env, parsed *kong.Context) 
 	return nil
 }
 
-func newLogger(env *Env, cfg app.Log) *slog.Logger {
-	var level slog.Level
+// untilEnd reloads when it is asked to, until the node ends. What went wrong is in
+// the log: the node goes on as it was.
+func untilEnd(ended <-chan error, asked <-chan os.Signal, reload func() error) error {
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-asked:
+			_ = reload()
+		}
+	}
+}
+
+// reload reads file, environment and flags again, and hands the node what came of
+// it if all of it is right.
+func (c *serveCommand) reload(ctx context.Context, env *Env, parsed *kong.Context, node Node, log *slog.Logger) error {
+	cfg, err := c.effective(env, parsed)
+	if err != nil {
+		log.Error("the configuration was not reloaded, the old one stays in force", "error", err)
+		return err
+	}
+	able, ok := node.(interface {
+		Reload(ctx context.Context, next app.Config) (app.Reloaded, error)
+	})
+	if !ok {
+		return nil
+	}
+	_, err = able.Reload(ctx, cfg) // it logs
+	return err
+}
+
+func newLogger(env *Env, cfg app.Log, level *slog.LevelVar) *slog.Logger {
 	_ = level.UnmarshalText([]byte(cfg.Level)) // checked by Validate
 	opts := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "text" || cfg.Format == "auto" && env.Terminal {
@@ -68,7 +105,7 @@ func newLogger(env *Env, cfg app.Log) *slog.Logger {
 // not encrypt.
 func openWithoutTLS(cfg app.Config) bool {
 	host, _, err := net.SplitHostPort(cfg.Listen)
-	if err != nil || cfg.TLS.Cert != "" || host == "localhost" {
+	if err != nil || cfg.Encrypts() || host == "localhost" {
 		return false
 	}
 	addr, err := netip.ParseAddr(host)
@@ -77,7 +114,7 @@ func openWithoutTLS(cfg app.Config) bool {
 
 func baseURL(cfg app.Config, addr string) string {
 	scheme := "http://"
-	if cfg.TLS.Cert != "" {
+	if cfg.Encrypts() {
 		scheme = "https://"
 	}
 	return scheme + addr + cfg.BasePath

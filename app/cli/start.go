@@ -13,11 +13,11 @@ import (
 )
 
 // start makes the node of serve and demo.
-func (e *Env) start(ctx context.Context, cfg app.Config, log *slog.Logger) (Node, error) {
+func (e *Env) start(ctx context.Context, cfg app.Config, log *slog.Logger, options ...app.Option) (Node, error) {
 	if e.Start != nil {
 		return e.Start(ctx, cfg, log)
 	}
-	return app.New(ctx, cfg, log, app.WithVersion(e.Version))
+	return app.New(ctx, cfg, log, append(options, app.WithVersion(e.Version))...)
 }
 
 // ProgramName is how a person would start the program that argv0 names again: a

@@ -48,6 +48,14 @@ func runNode() int {
 	}()
 	return cli.Run(ctx, cli.Env{
 		Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Version: "e2e", Commit: "e2e", Program: cli.ProgramName(os.Args[0]),
+		Version: "e2e", Commit: "e2e", Program: cli.ProgramName(os.Args[0]), Reload: reload,
 	})
+}
+
+// reload is asked for by those only who can do it: all else ends when its terminal
+// is closed.
+func reload() <-chan os.Signal {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	return asked
 }

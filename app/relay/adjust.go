@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"agentnet/app/relay/history"
+	"agentnet/app/relay/limit"
 	"agentnet/app/relay/overload"
 	"agentnet/app/relay/queue"
 )
@@ -52,6 +53,13 @@ func (h *Hub) Adjust(b Bounds) {
 		b.Recent = 1
 	}
 	h.bounds.Store(&b)
+}
+
+// Admission puts other limits on new connections in force, of the node and of each
+// client address. Those who are connected stay.
+func (h *Hub) Admission(gate limit.GateLimits, addresses limit.AddressLimits) {
+	h.gate.Change(gate)
+	h.addresses.Change(addresses)
 }
 
 // Bounds returns what is in force.

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,11 +46,16 @@ type AddressLimits struct {
 // bounded size. Its methods may be called concurrently. An invalid address (a Unix
 // socket, say) is an address like any other, the same for all.
 type Addresses struct {
+	rules  atomic.Pointer[addressRules]
+	seed   maphash.Seed // random, so that nobody can aim at one hash chain
+	shards []addressShard
+	mask   uint64
+}
+
+// addressRules are limits as they are used.
+type addressRules struct {
 	concurrent int
 	rate, fail Rate
-	seed       maphash.Seed // random, so that nobody can aim at one hash chain
-	shards     []addressShard
-	mask       uint64
 }
 
 // NewAddresses returns an empty table. It grows with the addresses seen, up to Max.
@@ -62,37 +68,42 @@ func NewAddresses(l AddressLimits) *Addresses {
 		shards *= 2
 	}
 	a := &Addresses{
-		concurrent: l.Concurrent,
-		rate:       NewRate(l.PerSecond, l.Burst),
-		fail:       NewRate(l.FailPerSecond, l.FailBurst),
-		seed:       maphash.MakeSeed(),
-		shards:     make([]addressShard, shards),
-		mask:       uint64(shards - 1),
+		seed:   maphash.MakeSeed(),
+		shards: make([]addressShard, shards),
+		mask:   uint64(shards - 1),
 	}
+	a.Change(l)
 	for i := range a.shards {
 		a.shards[i].table.max = l.Max / shards
 	}
 	return a
 }
 
+// Change puts other limits in force, except Max. What addresses have used up stays
+// used up.
+func (a *Addresses) Change(l AddressLimits) {
+	a.rules.Store(&addressRules{concurrent: l.Concurrent, rate: NewRate(l.PerSecond, l.Burst), fail: NewRate(l.FailPerSecond, l.FailBurst)})
+}
+
 // Enter counts one connection of addr in and answers ok, or counts nothing and says
 // after what wait it may be tried again. Each Enter that was ok needs one Leave.
 func (a *Addresses) Enter(now int64, addr netip.Addr) (wait time.Duration, ok bool) {
+	rules := a.rules.Load()
 	s, k, h := a.find(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &s.table
 	i := t.obtain(k, h)
 	e := &t.entries[i]
-	if _, wait := e.fail.take(now, a.fail, 1); wait > 0 {
+	if _, wait := e.fail.take(now, rules.fail, 1); wait > 0 {
 		t.touch(i)
 		return wait, false
 	}
-	if a.concurrent > 0 && int(e.connections) >= a.concurrent {
+	if rules.concurrent > 0 && int(e.connections) >= rules.concurrent {
 		t.touch(i)
 		return concurrentWait, false
 	}
-	after, wait := e.rate.take(now, a.rate, 1)
+	after, wait := e.rate.take(now, rules.rate, 1)
 	if wait > 0 {
 		t.touch(i)
 		return wait, false
@@ -122,7 +133,8 @@ func (a *Addresses) Leave(addr netip.Addr) {
 
 // Fail counts a failed authentication against addr.
 func (a *Addresses) Fail(now int64, addr netip.Addr) {
-	if a.fail.Unlimited() {
+	rule := a.rules.Load().fail
+	if rule.Unlimited() {
 		return
 	}
 	s, k, h := a.find(addr)
@@ -130,7 +142,7 @@ func (a *Addresses) Fail(now int64, addr netip.Addr) {
 	defer s.mu.Unlock()
 	i := s.table.obtain(k, h)
 	e := &s.table.entries[i]
-	e.fail = e.fail.charge(now, a.fail, 1)
+	e.fail = e.fail.charge(now, rule, 1)
 	s.table.touch(i)
 }
 
@@ -144,7 +156,7 @@ func (a *Addresses) Blocked(now int64, addr netip.Addr) time.Duration {
 	if i == none {
 		return 0
 	}
-	_, wait := s.table.entries[i].fail.take(now, a.fail, 1)
+	_, wait := s.table.entries[i].fail.take(now, a.rules.Load().fail, 1)
 	return wait
 }
 

@@ -43,9 +43,7 @@ type GateLimits struct {
 // waits grow with the number refused, and once the storm is over they shrink as
 // time passes. Its methods may be called concurrently and take no lock.
 type Gate struct {
-	limits  GateLimits
-	rate    Rate
-	spacing int64 // nanoseconds between the returns of two refused clients
+	rules atomic.Pointer[gateRules]
 
 	counts   atomic.Uint64 // connections<<32 | pending, so that both change as one
 	bucket   Bucket
@@ -53,26 +51,41 @@ type Gate struct {
 	refused  atomic.Uint64 // turned into jitter
 }
 
+// gateRules are limits as they are used.
+type gateRules struct {
+	limits  GateLimits
+	rate    Rate
+	spacing int64 // nanoseconds between the returns of two refused clients
+}
+
 // NewGate returns a gate that has let nobody in yet.
 func NewGate(l GateLimits) *Gate {
+	g := &Gate{}
+	g.Change(l)
+	return g
+}
+
+// Change puts other limits in force, for those who come from now on.
+func (g *Gate) Change(l GateLimits) {
 	if l.MaxWait <= 0 {
 		l.MaxWait = defaultMaxWait
 	}
-	g := &Gate{limits: l, rate: NewRate(l.PerSecond, l.Burst), spacing: int64(unpaced)}
-	if !g.rate.Unlimited() {
-		g.spacing = g.rate.cost(1)
+	r := &gateRules{limits: l, rate: NewRate(l.PerSecond, l.Burst), spacing: int64(unpaced)}
+	if !r.rate.Unlimited() {
+		r.spacing = r.rate.cost(1)
 	}
-	return g
+	g.rules.Store(r)
 }
 
 // Enter counts one connection in, as pending, and answers ok; or it counts nothing
 // and gives the reason and the wait after which the client may come back. Each
 // Enter that was ok needs one Leave.
 func (g *Gate) Enter(now int64) (wait time.Duration, reason string, ok bool) {
-	if reason = g.reserve(); reason != "" {
+	rules := g.rules.Load()
+	if reason = g.reserve(&rules.limits); reason != "" {
 		return g.Refuse(now, fullWait), reason, false
 	}
-	if wait = g.bucket.Take(now, g.rate, 1); wait > 0 {
+	if wait = g.bucket.Take(now, rules.rate, 1); wait > 0 {
 		g.Leave(false)
 		return g.Refuse(now, wait), ReasonRate, false
 	}
@@ -80,14 +93,14 @@ func (g *Gate) Enter(now int64) (wait time.Duration, reason string, ok bool) {
 }
 
 // reserve counts a connection in or says what is full.
-func (g *Gate) reserve() (reason string) {
+func (g *Gate) reserve(limits *GateLimits) (reason string) {
 	for {
 		old := g.counts.Load()
 		connections, pending := int(old>>32), int(old&0xffffffff)
-		if g.limits.Connections > 0 && connections >= g.limits.Connections {
+		if limits.Connections > 0 && connections >= limits.Connections {
 			return ReasonConnections
 		}
-		if g.limits.Pending > 0 && pending >= g.limits.Pending {
+		if limits.Pending > 0 && pending >= limits.Pending {
 			return ReasonPending
 		}
 		if g.counts.CompareAndSwap(old, old+1<<32+1) {
@@ -140,12 +153,13 @@ func (g *Gate) Refuse(now int64, atLeast time.Duration) time.Duration {
 
 // place returns the time until the next free place in the line of those refused.
 func (g *Gate) place(now int64, jitter float64) float64 {
+	rules := g.rules.Load()
 	for {
 		promised := g.promised.Load()
-		slot := max(promised, now) + g.spacing
-		if slot-now > int64(g.limits.MaxWait) {
+		slot := max(promised, now) + rules.spacing
+		if slot-now > int64(rules.limits.MaxWait) {
 			// The line is full. Those above are strewn over its second half.
-			return float64(g.limits.MaxWait) / 2 * (1 + jitter)
+			return float64(rules.limits.MaxWait) / 2 * (1 + jitter)
 		}
 		if g.promised.CompareAndSwap(promised, slot) {
 			return float64(slot - now)
