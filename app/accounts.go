@@ -157,3 +157,6 @@ func asAccountError(err error) error {
 	}
 	return err
 }
+
+// Routes lists every route of this node with who may use it.
+func (a *App) Routes() []web.RouteAccess { return a.web.Routes() }

@@ -83,6 +83,7 @@ var mayImport = map[string][]string{
 // inTests says what the _test.go files of a package may import on top.
 var inTests = map[string][]string{
 	"app/wire": {"app/wire/agentnetpb"},
+	"web":      {"store"},
 	"app":      {"app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
 	"app/cli":  {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 
 	"agentnet/app/notify"
@@ -78,7 +77,7 @@ func (a *API) notifyRoutes() []Route {
 	return []Route{
 		{Method: "GET", Path: "/v1/notify", Name: "notify", Access: Viewer, Query: NotifyQuery{}, Reply: NotifyReply{}, handle: a.notify, Codes: codes,
 			Summary: "Lists the ways to tell people, and what was delivered lately."},
-		{Method: "POST", Path: "/v1/notify/:name/test", Name: "notify.test", Access: Viewer, Reply: Delivery{}, handle: a.testNotify,
+		{Method: "POST", Path: "/v1/notify/:name/test", Name: "notify.test", Access: Operator, Reply: Delivery{}, handle: a.testNotify,
 			Codes:   append([]wire.Code{wire.NotFound}, codes...),
 			Summary: "Sends a test message now, once, and answers with what came of it.",
 			Doc:     "200 also when the target refused: outcome and fault say so. Needs the role operator or admin."},
@@ -107,10 +106,8 @@ func (a *API) notify(c *fiber.Ctx, _ *relay.Identity) error {
 	return writeJSON(c, http.StatusOK, reply)
 }
 
-func (a *API) testNotify(c *fiber.Ctx, id *relay.Identity) error {
-	if !operates(id) {
-		return &wire.Error{Code: wire.Forbidden, Message: "this needs a token with the role operator or admin"}
-	}
+func (a *API) testNotify(c *fiber.Ctx, _ *relay.Identity) error {
+	note(c, c.Params("name"), "a test message")
 	d, err := a.cfg.Notifier.Test(a.ctx, c.Params("name"))
 	if errors.Is(err, notify.ErrNoChannel) {
 		return &wire.Error{Code: wire.NotFound, Message: "no channel has this name; GET /v1/notify lists them"}
@@ -119,9 +116,4 @@ func (a *API) testNotify(c *fiber.Ctx, id *relay.Identity) error {
 		return err
 	}
 	return writeJSON(c, http.StatusOK, deliveryOf(d))
-}
-
-// operates says whether id may change what concerns the whole node.
-func operates(id *relay.Identity) bool {
-	return slices.Contains(id.Roles, "operator") || slices.Contains(id.Roles, "admin")
 }
