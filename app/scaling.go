@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"agentnet/app/cluster"
 	"agentnet/app/relay"
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -28,11 +29,41 @@ func (a *App) openScaling(ctx context.Context) (err error) {
 		Busy:     func() bool { return a.hub.Level() > 0 },
 		Sources:  watch.Sources{Stats: a.hub.Stats, API: a.apiLatency, Host: scale.NewHost("/", runtime.NumCPU()), Broker: a.brokerHealth, Ready: a.isReady},
 	}
+	if a.node != nil {
+		cfg.Others = scalingFleet{a.node}
+	}
 	if a.scaling, err = watch.New(ctx, cfg); err != nil {
 		return fmt.Errorf("scaling: %w", err)
 	}
+	if a.node != nil {
+		a.node.Handle(cluster.TopicSample, a.scaling.Receive)
+		a.node.OnMember(func(m cluster.Member, e cluster.Event) {
+			if e == cluster.EventLeft {
+				a.scaling.Left(m.Name)
+			}
+		})
+	}
 	return nil
 }
+
+// scalingFleet is the other nodes, as the engine sees them.
+type scalingFleet struct{ n *cluster.Node }
+
+func (f scalingFleet) Share(parcel []byte) { f.n.Broadcast(cluster.TopicSample, parcel) }
+
+func (f scalingFleet) Tell(node string, parcel []byte) bool {
+	return f.n.Post(cluster.TopicSample, node, parcel)
+}
+
+func (f scalingFleet) Leader() (node string, fence uint64, mine bool) {
+	l := f.n.Leader()
+	if time.Now().After(l.Until) {
+		return "", l.Fence, false
+	}
+	return l.Holder, l.Fence, l.Mine
+}
+
+func (f scalingFleet) Cut() bool { return f.n.Stats().Cut }
 
 // apiLatency reads the API's response times; the doors open after the engine.
 func (a *App) apiLatency() relay.Histogram {
@@ -48,11 +79,10 @@ func (a *App) isReady() bool {
 
 // brokerHealth says whether a Redis that others share answers.
 func (a *App) brokerHealth() watch.Broker {
-	if a.cfg.Redis == "" {
+	if a.node == nil {
 		return watch.Broker{}
 	}
-	up := !slices.ContainsFunc(a.hub.Ready(), func(r relay.Reason) bool { return r.Check == "broker" && !r.OK })
-	return watch.Broker{Shared: true, Up: up}
+	return watch.Broker{Shared: true, Up: a.node.Stats().Breaker == "closed"}
 }
 
 // scaleStore gives the engine the database.
@@ -80,7 +110,7 @@ func (c *Config) engine() (scale.Config, error) {
 		capacity.Source = "configuration"
 	}
 	policy := scale.DefaultPolicy(capacity)
-	if c.Redis == "" && c.Embedded.Listen == "" {
+	if !c.hasFleet() {
 		policy = scale.LonePolicy(capacity)
 	}
 	if s.Min > 0 {

@@ -41,52 +41,16 @@ func (l *ScaleLog) Append(ctx context.Context, entries []scale.Entry) ([]scale.E
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	sealed, err := write(ctx, l.s, func(tx *sql.Tx) ([]scale.Entry, error) {
-		head, err := logHead(tx, l.origin)
-		if err != nil {
-			return nil, err
-		}
-		sealed, err := scale.SealAll(head, entries)
-		if err != nil {
-			return nil, err
-		}
-		return sealed, insertEntries(tx, l.origin, sealed)
-	})
+	sealed, err := write(ctx, l.s, func(tx *sql.Tx) ([]scale.LogEntry, error) { return appendEntries(tx, l.origin, entries) })
 	if err != nil {
 		return nil, fmt.Errorf("append to the scaling log: %w", err)
 	}
 	l.note(sealed[len(sealed)-1].Head())
-	return sealed, nil
-}
-
-// Import takes over entries that another node has written. Those that are here
-// already are left out; the others must follow the last one of their origin.
-func (l *ScaleLog) Import(ctx context.Context, entries []scale.Entry) error {
-	if len(entries) == 0 {
-		return nil
+	out := make([]scale.Entry, len(sealed))
+	for i := range sealed {
+		out[i] = sealed[i].Entry
 	}
-	head, err := write(ctx, l.s, func(tx *sql.Tx) (scale.Head, error) {
-		head, err := logHead(tx, l.origin)
-		if err != nil {
-			return head, err
-		}
-		var fresh []scale.Entry
-		for _, e := range entries {
-			if e.Seq <= head.Seq {
-				continue
-			}
-			if sealed, err := scale.Seal(head, e); err != nil || sealed.Seq != e.Seq || sealed.Prev != e.Prev || sealed.Hash != e.Hash {
-				return head, fmt.Errorf("%w: entry %d of %.64q does not follow entry %d", ErrChain, e.Seq, l.origin, head.Seq)
-			}
-			fresh, head = append(fresh, e), e.Head()
-		}
-		return head, insertEntries(tx, l.origin, fresh)
-	})
-	if err != nil {
-		return fmt.Errorf("take over entries of the scaling log: %w", err)
-	}
-	l.note(head)
-	return nil
+	return out, nil
 }
 
 // ErrChain says that entries do not continue a log.
@@ -238,7 +202,7 @@ func (s *Store) scaleEntries(ctx context.Context, where string, args ...any) ([]
 func (s *Store) ScaleLogOrigins(ctx context.Context) ([]string, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT origin FROM scale_entry ORDER BY origin`)
+	rows, err := s.read.QueryContext(ctx, `SELECT origin FROM (`+originsQuery+`) ORDER BY origin`)
 	if err != nil {
 		return nil, fmt.Errorf("list the origins of the scaling log: %w", s.explain(err))
 	}

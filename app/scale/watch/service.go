@@ -130,7 +130,9 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Node == "" || cfg.Sources.Stats == nil || cfg.Store == nil || cfg.Logger == nil {
 		return nil, errors.New("watch: Node, Sources.Stats, Store and Logger must be given")
 	}
-	cfg.Engine.Region = ""
+	if cfg.Others != nil {
+		cfg.Engine.Region = cfg.Region // each region has a leader and a demand of its own
+	}
 	engine, err := scale.NewEngine(cfg.Engine)
 	if err != nil {
 		return nil, err
@@ -208,13 +210,23 @@ func (s *Service) tick(now time.Time) {
 	s.mu.Unlock()
 
 	if mine {
-		s.decide(now, f, began)
+		s.decide(now, s.part(f), began)
 	}
 	took := time.Since(begun)
 	s.mu.Lock()
 	s.cost += took
 	s.ticks++
 	s.mu.Unlock()
+}
+
+// part is what this node's leader decides for: its region.
+func (s *Service) part(f scale.Fleet) scale.Fleet {
+	if s.cfg.Others == nil || len(f.Regions()) < 2 {
+		return f
+	}
+	out := f.Region(s.cfg.Region)
+	out.Fence, out.Requested = f.Fence, f.Requested // the forecast is of all regions
+	return out
 }
 
 // lead says who decides. A lone node does.
