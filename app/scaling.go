@@ -97,6 +97,15 @@ func (s scaleStore) Setting(ctx context.Context, name string) (string, error) {
 	return value, err
 }
 
+// ScaleLogEntry says in the engine's words that there is no such entry.
+func (s scaleStore) ScaleLogEntry(ctx context.Context, origin string, seq uint64) (scale.LogEntry, error) {
+	e, err := s.Store.ScaleLogEntry(ctx, origin, seq)
+	if errors.Is(err, store.ErrNotFound) {
+		return e, &watch.Fault{Kind: watch.FaultNotFound, Text: fmt.Sprintf("there is no entry %d of %.100q", seq, origin)}
+	}
+	return e, err
+}
+
 // PutSetting stores a value with the time of now.
 func (s scaleStore) PutSetting(ctx context.Context, name, value string) error {
 	return s.Store.PutSetting(ctx, name, value, time.Now())

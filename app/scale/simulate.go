@@ -33,6 +33,10 @@ type Simulation struct {
 	History int `json:"history,omitempty"`
 
 	Prices Prices `json:"prices"`
+
+	// Stop ends the simulation early with its error, such as a context's Err. Nil:
+	// nothing does.
+	Stop func() error `json:"-"`
 }
 
 // Bounds of a simulation.
@@ -157,6 +161,11 @@ func Simulate(s Simulation) (Simulated, error) {
 	w.begin()
 	steps := int(s.Length / s.Step)
 	for i := 1; i <= steps; i++ {
+		if s.Stop != nil && i%64 == 0 {
+			if err := s.Stop(); err != nil {
+				return Simulated{}, fmt.Errorf("simulate: stopped at %v of %v: %w", time.Duration(i)*s.Step, s.Length, err)
+			}
+		}
 		if err := w.step(s.Start.Add(time.Duration(i) * s.Step)); err != nil {
 			return Simulated{}, fmt.Errorf("simulate: at %v: %w", time.Duration(i)*s.Step, err)
 		}

@@ -124,6 +124,7 @@ type API struct {
 	document []byte
 	waiting  chan struct{} // one element for each request that waits
 	times    responseTimes
+	heavy    chan struct{} // one element for each request that computes for seconds
 	probing  chan struct{} // one element for each stream of a probe
 	examiner examiner
 
@@ -149,7 +150,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Local == nil {
 		cfg.Local = func(*fiber.Ctx) bool { return false }
 	}
-	a := &API{cfg: cfg, waiting: make(chan struct{}, cfg.Waiting), probing: make(chan struct{}, probeStreams)}
+	a := &API{cfg: cfg, heavy: make(chan struct{}, heavyWork), waiting: make(chan struct{}, cfg.Waiting), probing: make(chan struct{}, probeStreams)}
 	a.examiner.run = cfg.Doctor
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.routes = append(a.table(), a.doctorRoutes()...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -90,14 +91,24 @@ func asTable(c *fiber.Ctx) bool {
 	return c.Query("format") == "csv" || strings.Contains(c.Get(fiber.HeaderAccept), "text/csv")
 }
 
-// writeTable answers with rows as CSV. A cell that a spreadsheet would take for a
-// formula is led by a quote.
+// writeTable answers with rows as CSV.
 func writeTable(c *fiber.Ctx, name string, rows [][]string) error {
 	var b bytes.Buffer
-	w := csv.NewWriter(&b)
+	if err := writeRows(&b, rows); err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentType, "text/csv; charset=utf-8")
+	c.Set(fiber.HeaderContentDisposition, `attachment; filename="agentnet-`+name+`.csv"`)
+	return c.Send(b.Bytes())
+}
+
+// writeRows writes CSV. A cell that a spreadsheet would take for a formula is led
+// by a quote.
+func writeRows(out io.Writer, rows [][]string) error {
+	w := csv.NewWriter(out)
 	for _, row := range rows {
 		for i, cell := range row {
-			if cell != "" && strings.ContainsRune("=+@\t\r", rune(cell[0])) || len(cell) > 1 && cell[0] == '-' && (cell[1] < '0' || cell[1] > '9') && cell[1] != '.' {
+			if isFormula(cell) {
 				row[i] = "'" + cell
 			}
 		}
@@ -109,7 +120,15 @@ func writeTable(c *fiber.Ctx, name string, rows [][]string) error {
 	if err := w.Error(); err != nil {
 		return fmt.Errorf("write a table: %w", err)
 	}
-	c.Set(fiber.HeaderContentType, "text/csv; charset=utf-8")
-	c.Set(fiber.HeaderContentDisposition, `attachment; filename="agentnet-`+name+`.csv"`)
-	return c.Send(b.Bytes())
+	return nil
+}
+
+func isFormula(cell string) bool {
+	if cell == "" {
+		return false
+	}
+	if _, err := strconv.ParseFloat(cell, 64); err == nil {
+		return false
+	}
+	return strings.ContainsRune("=+-@\t\r", rune(cell[0]))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ func (a *API) scalingRoutes() []Route {
 		return nil
 	}
 	codes := scalingCodes
-	return []Route{
+	routes := []Route{
 		{Method: "GET", Path: "/v1/scaling/status", Name: "scaling.status", Access: Viewer, Reply: watch.Status{}, handle: a.scalingStatus, Codes: codes(),
 			Summary: "Where scaling stands: who decides, how many nodes there are and should be, and why."},
 		{Method: "GET", Path: "/v1/scaling/desired", Name: "scaling.desired", Access: Scrape, Query: DesiredQuery{}, Reply: watch.Desire{}, handle: a.scalingDesired, Codes: codes(wire.NotFound),
@@ -65,7 +66,11 @@ func (a *API) scalingRoutes() []Route {
 			Summary: "The forecast beside what came, when each limit is reached, and measured capacity."},
 		{Method: "GET", Path: "/v1/scaling/nodes", Name: "scaling.nodes", Access: Viewer, Reply: NodesReply{}, handle: a.scalingNodes, Codes: codes(),
 			Summary: "Lists the nodes that have a history."},
+		{Method: "GET", Path: "/apis/external.metrics.k8s.io/v1beta1/namespaces/:namespace/:metric", Name: "scaling.external", Access: Scrape, Reply: ExternalMetrics{}, handle: a.externalMetric,
+			Codes: codes(wire.NotFound), Summary: "One value in the form that the Kubernetes HPA reads external metrics in.",
+			Doc: "metric is agentnet_desired_instances or agentnet_ with a signal's name, such as agentnet_connections. Open to whom /metrics is open to."},
 	}
+	return slices.Concat(routes, a.scalingLogRoutes(), a.scalingAskRoutes(), a.alertRoutes())
 }
 
 func (a *API) scalingStatus(c *fiber.Ctx, _ *relay.Identity) error {

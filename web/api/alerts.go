@@ -1,0 +1,238 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"agentnet/app/relay"
+	"agentnet/app/scale"
+	"agentnet/app/scale/watch"
+	"agentnet/app/wire"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+func (a *API) alertRoutes() []Route {
+	codes := scalingCodes
+	return []Route{
+		{Method: "GET", Path: "/v1/alerts", Name: "alerts", Access: Viewer, Query: AlertsQuery{}, Reply: AlertsReply{}, handle: a.alerts, Codes: codes(),
+			Summary: "Alerts that are not at rest, firing first, and the silences that hold."},
+		{Method: "GET", Path: "/v1/alerts/history", Name: "alerts.history", Access: Viewer, Query: LogQuery{}, Reply: LogReply{}, handle: a.alertHistory, Codes: codes(),
+			Summary: "What alerts did, from the scaling log: the newest entry first.", Doc: "Takes the filters of /v1/scaling/log, but for kinds."},
+		{Method: "GET", Path: "/v1/alerts/rules", Name: "alerts.rules", Access: Viewer, Reply: RulesReply{}, handle: a.alertRules, Codes: codes(),
+			Summary: "The alert rules in force."},
+		{Method: "PUT", Path: "/v1/alerts/rules", Name: "alerts.rules.set", Access: Admin, Body: RulesBody{}, Reply: scale.LogEntry{}, handle: a.setAlertRules, Codes: codes(),
+			Summary: "Puts other rules in place of the configured ones.", Doc: "It holds over restarts, on all nodes; without rules the configured ones count again. Alerts of rules that stay keep their state."},
+		{Method: "POST", Path: "/v1/alerts/backtest", Name: "alerts.backtest", Access: Viewer, Body: BacktestBody{}, Reply: scale.Backtested{}, handle: a.backtestRule, Codes: codes(wire.Overloaded),
+			Summary: "Says when a rule would have fired on the stored samples.", Doc: "It is run by the code that runs it live."},
+		{Method: "POST", Path: "/v1/alerts/ack", Name: "alerts.ack", Access: Operator, Body: AckBody{}, Reply: scale.LogEntry{}, handle: a.ackAlert, Codes: codes(wire.NotFound),
+			Summary: "Takes an alert on: nobody is told of it any more until it resolves."},
+		{Method: "POST", Path: "/v1/alerts/silence", Name: "alerts.silence", Access: Operator, Body: SilenceBody{}, Reply: scale.LogEntry{}, handle: a.silenceAlerts, Codes: codes(),
+			Summary: "Keeps matching alerts from being told until an end. They are evaluated, logged and shown all the same."},
+		{Method: "POST", Path: "/v1/alerts/unsilence", Name: "alerts.unsilence", Access: Operator, Body: UnsilenceBody{}, Reply: scale.LogEntry{}, handle: a.unsilenceAlerts, Codes: codes(wire.NotFound),
+			Summary: "Ends a silence before its time."},
+	}
+}
+
+// AlertsQuery filters alerts.
+type AlertsQuery struct {
+	State  string `query:"state" doc:"Absent: all that are not at rest." enum:"pending,firing,resolved"`
+	Format string `query:"format" enum:"json,csv" default:"json"`
+}
+
+// AlertsReply lists alerts.
+type AlertsReply struct {
+	Alerts   []AlertItem     `json:"alerts"`
+	Silences []scale.Silence `json:"silences"`
+}
+
+// An AlertItem is an alert with what its rule says.
+type AlertItem struct {
+	Key string `json:"key" doc:"Names the alert: the rule, and the node behind an @."`
+	scale.Alert
+	Severity  scale.Severity `json:"severity" enum:"warning,critical"`
+	Class     scale.Class    `json:"class"`
+	Signal    scale.Signal   `json:"signal"`
+	Threshold float64        `json:"threshold"`
+	Group     string         `json:"group,omitempty"`
+	Response  string         `json:"response,omitempty" doc:"What to do."`
+	Runbook   string         `json:"runbook,omitempty"`
+	Quiet     bool           `json:"quiet" doc:"Nobody is told, although it goes on."`
+}
+
+func (a *API) alerts(c *fiber.Ctx, _ *relay.Identity) error {
+	state := c.Query("state")
+	if !slices.Contains([]string{"", "pending", "firing", "resolved"}, state) {
+		return &wire.Error{Code: wire.BadFrame, Message: "state: expected pending, firing or resolved"}
+	}
+	rules, _ := a.cfg.Scaling.Rules()
+	reply := AlertsReply{Alerts: []AlertItem{}, Silences: append([]scale.Silence{}, a.cfg.Scaling.Silences()...)}
+	for _, al := range a.cfg.Scaling.Alerts() {
+		if state != "" && al.State.String() != state {
+			continue
+		}
+		item := AlertItem{Key: al.Key(), Alert: al, Quiet: al.Quiet()}
+		if i := slices.IndexFunc(rules, func(r scale.Rule) bool { return r.Name == al.Rule }); i >= 0 {
+			r := &rules[i]
+			item.Severity, item.Class, item.Signal, item.Threshold, item.Group, item.Response, item.Runbook = r.Severity, r.Class, r.Signal, r.Threshold, r.Group, r.Response, r.Runbook
+		}
+		reply.Alerts = append(reply.Alerts, item)
+	}
+	if !asTable(c) {
+		return writeJSON(c, http.StatusOK, reply)
+	}
+	rows := [][]string{{"alert", "state", "severity", "since", "value", "threshold", "signal", "quiet", "response"}}
+	for i := range reply.Alerts {
+		it := &reply.Alerts[i]
+		quiet := ""
+		if it.Quiet {
+			quiet = "quiet"
+		}
+		rows = append(rows, []string{it.Key, it.State.String(), it.Severity.String(), it.Since.Format(time.RFC3339), decimal(it.Value), decimal(it.Threshold), it.Signal.String(), quiet, it.Response})
+	}
+	return writeTable(c, "alerts", rows)
+}
+
+func (a *API) alertHistory(c *fiber.Ctx, id *relay.Identity) error {
+	if c.Query("kinds") != "" {
+		return &wire.Error{Code: wire.BadFrame, Message: "kinds: this list has alerts only; see /v1/scaling/log"}
+	}
+	c.Context().QueryArgs().Set("kinds", "alert,silence")
+	return a.scalingLog(c, id)
+}
+
+// RulesReply lists rules.
+type RulesReply struct {
+	Rules    []scale.Rule   `json:"rules"`
+	Capacity scale.Capacity `json:"capacity" doc:"Of one instance, which shares of capacity are of."`
+}
+
+func (a *API) alertRules(c *fiber.Ctx, _ *relay.Identity) error {
+	rules, capacity := a.cfg.Scaling.Rules()
+	return writeJSON(c, http.StatusOK, RulesReply{Rules: append([]scale.Rule{}, rules...), Capacity: capacity})
+}
+
+// RulesBody are rules.
+type RulesBody struct {
+	Rules  []scale.Rule `json:"rules" doc:"All of them; none: the configured ones again."`
+	Reason string       `json:"reason,omitempty"`
+}
+
+func (a *API) setAlertRules(c *fiber.Ctx, id *relay.Identity) error {
+	var b RulesBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	return a.operate(c, id, watch.Command{Op: watch.OpRules, Rules: b.Rules, Reason: b.Reason})
+}
+
+// BacktestBody is a rule and a time.
+type BacktestBody struct {
+	Rule  *scale.Rule `json:"rule,omitempty" doc:"The rule; or name one in force."`
+	Name  string      `json:"name,omitempty"`
+	From  time.Time   `json:"from,omitzero" doc:"Absent: a day before to."`
+	To    time.Time   `json:"to,omitzero" doc:"Absent: now."`
+	Range string      `json:"range,omitempty" doc:"Time up to to, such as 6h or 14d; instead of from."`
+}
+
+func (a *API) backtestRule(c *fiber.Ctx, _ *relay.Identity) error {
+	var b BacktestBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	if b.Rule == nil {
+		rules, _ := a.cfg.Scaling.Rules()
+		i := slices.IndexFunc(rules, func(r scale.Rule) bool { return r.Name == b.Name })
+		if i < 0 {
+			return &wire.Error{Code: wire.BadFrame, Message: "rule: give a rule, or the name of one in force"}
+		}
+		b.Rule = &rules[i]
+	}
+	if b.To.IsZero() {
+		b.To = time.Now()
+	}
+	length := 24 * time.Hour
+	if b.Range != "" {
+		var err error
+		if length, err = span(b.Range); err != nil {
+			return &wire.Error{Code: wire.BadFrame, Message: "range: " + err.Error()}
+		}
+	}
+	if b.From.IsZero() {
+		b.From = b.To.Add(-length)
+	}
+	select {
+	case a.heavy <- struct{}{}:
+		defer func() { <-a.heavy }()
+	default:
+		return &wire.Error{Code: wire.Overloaded, Message: "the server computes for others already; try again", RetryAfterMS: 2000}
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, heavyTime)
+	defer cancel()
+	out, err := a.cfg.Scaling.Backtest(ctx, *b.Rule, b.From, b.To)
+	if err != nil {
+		return asScaling(err)
+	}
+	out.Episodes = append([]scale.Episode{}, out.Episodes...)
+	return writeJSON(c, http.StatusOK, out)
+}
+
+// AckBody takes an alert on.
+type AckBody struct {
+	Alert  string `json:"alert" doc:"Its key."`
+	Reason string `json:"reason" doc:"Whoever comes next must understand it."`
+}
+
+func (a *API) ackAlert(c *fiber.Ctx, id *relay.Identity) error {
+	var b AckBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	return a.operate(c, id, watch.Command{Op: watch.OpAck, Alert: b.Alert, Reason: b.Reason})
+}
+
+// SilenceBody is a silence.
+type SilenceBody struct {
+	Rule   string    `json:"rule,omitempty" doc:"Absent: every rule."`
+	Node   string    `json:"node,omitempty" doc:"Absent: the fleet and every node."`
+	Reason string    `json:"reason"`
+	From   time.Time `json:"from,omitzero" doc:"Absent: now."`
+	Until  time.Time `json:"until,omitzero"`
+	For    string    `json:"for,omitempty" doc:"How long, such as 2h or 7d; instead of until. At most 30 days."`
+}
+
+func (a *API) silenceAlerts(c *fiber.Ctx, id *relay.Identity) error {
+	var b SilenceBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	if b.For != "" {
+		length, err := span(b.For)
+		if err != nil {
+			return &wire.Error{Code: wire.BadFrame, Message: "for: " + err.Error()}
+		}
+		b.Until = time.Now().Add(length)
+		if !b.From.IsZero() {
+			b.Until = b.From.Add(length)
+		}
+	}
+	if len(b.Rule)+len(b.Node) > 300 {
+		return &wire.Error{Code: wire.BadFrame, Message: "rule or node: too long"}
+	}
+	return a.operate(c, id, watch.Command{Op: watch.OpSilence, Silence: &scale.Silence{Rule: b.Rule, Node: b.Node, Reason: b.Reason, From: b.From, Until: b.Until}})
+}
+
+// UnsilenceBody names a silence.
+type UnsilenceBody struct {
+	ID string `json:"id"`
+}
+
+func (a *API) unsilenceAlerts(c *fiber.Ctx, id *relay.Identity) error {
+	var b UnsilenceBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	return a.operate(c, id, watch.Command{Op: watch.OpUnsilence, ID: b.ID})
+}
