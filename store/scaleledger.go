@@ -129,7 +129,8 @@ func (l scaleLedger) Apply(ctx context.Context, b replica.Batch) error {
 			}
 			fresh, head = append(fresh, e), e.Head()
 		}
-		return head, insertEntries(tx, b.Origin, fresh)
+		_, err = insertEntries(tx, b.Origin, fresh)
+		return head, err
 	})
 	if errors.Is(err, ErrChain) {
 		l.s.log.Error("entries of another node's scaling log do not continue what is kept here; agentnet log verify tells which side was changed", "origin", b.Origin, "error", err)

@@ -65,19 +65,26 @@ func logHead(tx *sql.Tx, origin string) (h scale.Head, err error) {
 	return h, err
 }
 
-func insertEntries(tx *sql.Tx, origin string, entries []scale.Entry) error {
+// insertEntries writes sealed entries and returns them with their places.
+func insertEntries(tx *sql.Tx, origin string, entries []scale.Entry) ([]scale.LogEntry, error) {
+	out := make([]scale.LogEntry, 0, len(entries))
 	for i := range entries {
 		e := &entries[i]
 		if len(e.Data) > maxEntry {
-			return fmt.Errorf("entry %d has %d bytes of data, want at most %d", e.Seq, len(e.Data), maxEntry)
+			return nil, fmt.Errorf("entry %d has %d bytes of data, want at most %d", e.Seq, len(e.Data), maxEntry)
 		}
-		_, err := tx.Exec(`INSERT INTO scale_entry (origin, seq, at_ns, kind, actor, region, summary, data, cause, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		done, err := tx.Exec(`INSERT INTO scale_entry (origin, seq, at_ns, kind, actor, region, summary, data, cause, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			origin, e.Seq, e.At.UnixNano(), e.Kind.String(), e.Actor, e.Region, e.Summary, string(e.Data), e.Cause, e.Prev, e.Hash)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		place, err := done.LastInsertId()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, scale.LogEntry{Place: uint64(place), Origin: origin, Entry: *e})
 	}
-	return nil
+	return out, nil
 }
 
 // Origin is the node that writes this log.
@@ -285,14 +292,7 @@ func appendEntries(tx *sql.Tx, origin string, entries []scale.Entry) ([]scale.Lo
 	if err != nil {
 		return nil, err
 	}
-	if err := insertEntries(tx, origin, sealed); err != nil {
-		return nil, err
-	}
-	out := make([]scale.LogEntry, len(sealed))
-	for i := range sealed {
-		out[i] = scale.LogEntry{Origin: origin, Entry: sealed[i]}
-	}
-	return out, nil
+	return insertEntries(tx, origin, sealed)
 }
 
 // VerifyScaleLog reads the whole log of an origin, holds it against its hashes and

@@ -3,6 +3,7 @@ package scale
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -32,15 +33,32 @@ func (e *Engine) SetPolicy(now time.Time, actor string, p Policy) (Entry, error)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.cfg.Policy
-	entry, err := e.byPerson(KindConfig, now, actor, fmt.Sprintf("policy: mode %v to %v, %d-%d to %d-%d, pause %v to %v, pinned %d to %d",
-		old.Mode, p.Mode, old.Min, old.Max, p.Min, p.Max, old.Pause, p.Pause, old.Pinned, p.Pinned),
-		configChange{What: "policy", Before: old, After: p})
+	entry, err := e.byPerson(KindConfig, now, actor, policyChange(&old, &p), configChange{What: "policy", Before: old, After: p})
 	if err != nil {
 		return Entry{}, err
 	}
 	p.Targets, p.Guards = slices.Clone(p.Targets), slices.Clone(p.Guards)
 	e.cfg.Policy = p
 	return entry, nil
+}
+
+// policyChange says in words what changes from old to p.
+func policyChange(old, p *Policy) string {
+	var parts []string
+	add := func(changed bool, format string, args ...any) {
+		if changed {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(old.Mode != p.Mode, "mode %v to %v", old.Mode, p.Mode)
+	add(old.Min != p.Min || old.Max != p.Max, "%d-%d to %d-%d instances", old.Min, old.Max, p.Min, p.Max)
+	add(old.Pause != p.Pause, "pause %v to %v", old.Pause, p.Pause)
+	add(old.Pinned != p.Pinned && p.Pinned > 0, "pinned to %d", p.Pinned)
+	add(old.Pinned != p.Pinned && p.Pinned == 0, "not pinned to %d any more", old.Pinned)
+	if len(parts) == 0 {
+		return "policy: as it was, or changed in its targets, windows and rates only"
+	}
+	return "policy: " + strings.Join(parts, ", ")
 }
 
 // SetRules replaces the alert rules and the capacity. Alerts of rules that stay

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -281,7 +280,9 @@ func (a *API) scalingVerify(c *fiber.Ctx, _ *relay.Identity) error {
 	for i := range reply.Reports {
 		r := &reply.Reports[i]
 		reply.Whole = reply.Whole && len(r.Faults) == 0
-		r.Faults = slices.Concat([]scale.Fault{}, r.Faults)
+		if r.Faults == nil {
+			r.Faults = []scale.Fault{}
+		}
 	}
 	return writeJSON(c, http.StatusOK, reply)
 }
