@@ -10,14 +10,17 @@ import (
 	"agentnet/app/egress"
 	"agentnet/app/notify"
 	"agentnet/app/scale"
+	"agentnet/app/scale/actuate"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// acting is what this node does to the world outside: it tells people.
+// acting is what this node does to the world outside: it tells people, and asks
+// control planes for instances.
 type acting struct {
 	notifier  *notify.Notifier
 	heartbeat *notify.Heartbeat // nil: none is configured
+	actuator  *actuate.Keeper
 	gate      *Gate
 	links     links
 }
@@ -49,6 +52,11 @@ func (a *App) openActing(context.Context) error {
 	if a.acting.notifier, err = notify.New(cfg); err != nil {
 		return err
 	}
+	// Whether this node leads is asked by whoever gives the orders; the fence in them
+	// is checked here.
+	if a.acting.actuator, err = actuate.New(a.cfg.Actuate.config(nil, 0)); err != nil {
+		return err
+	}
 	if c.HeartbeatURL != "" {
 		a.acting.heartbeat, err = notify.NewHeartbeat(notify.HeartbeatConfig{URL: c.HeartbeatURL, Method: c.HeartbeatMethod,
 			Every: time.Duration(c.HeartbeatEvery), Allow: allow, Healthy: a.healthy, Logger: a.log})
@@ -76,6 +84,9 @@ func (a *App) healthy() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Actuator carries scaling decisions out as configured.
+func (a *App) Actuator() scale.Actuator { return a.acting.actuator }
 
 // Notifier tells people what the scaling engine notices.
 func (a *App) Notifier() scale.Notifier { return &a.acting }

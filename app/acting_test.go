@@ -16,6 +16,7 @@ import (
 	"agentnet/app"
 	"agentnet/app/apptest"
 	"agentnet/app/auth"
+	"agentnet/app/egress"
 	"agentnet/app/notify"
 	"agentnet/app/relay/overload"
 	"agentnet/app/scale"
@@ -31,7 +32,7 @@ func receiver(t *testing.T) (url string, got chan notify.Payload) {
 			return
 		}
 		var p notify.Payload
-		if err := notify.Verify(secret, r.Header.Get(notify.SignatureHeader), body, time.Now()); err != nil {
+		if err := egress.Verify(secret, r.Header.Get(notify.SignatureHeader), body, time.Now()); err != nil {
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}
@@ -105,6 +106,9 @@ func TestNodeTellsPeople(t *testing.T) {
 		t.Fatal("the notice did not arrive in 10 s")
 	}
 	status, body := call("GET", "/v1/notify", viewer)
+	for end := time.Now().Add(10 * time.Second); strings.Count(body, `"outcome":"sent"`) < 2 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		status, body = call("GET", "/v1/notify", viewer) // the record follows the delivery
+	}
 	if status != 200 || strings.Count(body, `"outcome":"sent"`) != 2 || strings.Contains(body, "canary") {
 		t.Errorf("list: got %d %s", status, body)
 	}

@@ -8,7 +8,47 @@ import (
 
 	"agentnet/app/egress"
 	"agentnet/app/notify"
+	"agentnet/app/scale/actuate"
 )
+
+// Actuate says how a scaling decision is carried out, where the mode is act.
+type Actuate struct {
+	Kind      string   `yaml:"kind" default:"advise" help:"advise (tell people only), webhook, command, kubernetes, swarm, compose, nomad or cloudrun."`
+	DryRun    bool     `yaml:"dry_run" default:"false" negatable:"" help:"Ask and log what would be done, and change nothing."`
+	URL       string   `yaml:"url" secret:"" help:"webhook: where orders are posted. kubernetes, nomad, cloudrun, swarm: the API; empty: that of the pod, none, the public one, the socket."`
+	Secret    string   `yaml:"secret" secret:"" help:"webhook: key of the HMAC-SHA256 in X-Agentnet-Signature."`
+	Token     string   `yaml:"token" secret:"" help:"Bearer token, or Nomad's. Empty: token_file, or what the platform gives."`
+	TokenFile string   `yaml:"token_file" help:"File with the token, read again for each call. Empty for kubernetes: that of the service account."`
+	CAFile    string   `yaml:"ca_file" name:"ca-file" help:"PEM file with the authority of the API. Empty for kubernetes: that of the service account."`
+	Command   []string `yaml:"command" help:"command: program and arguments, run without a shell; it gets AGENTNET_FROM, AGENTNET_TO and more, and the order as JSON on its input."`
+	Name      string   `yaml:"name" help:"Deployment, service or job that is scaled."`
+	Resource  string   `yaml:"resource" default:"deployments" help:"kubernetes: deployments or statefulsets."`
+	Namespace string   `yaml:"namespace" help:"kubernetes, nomad: namespace. Empty: that of the pod, the default one."`
+	Group     string   `yaml:"group" help:"nomad: task group."`
+	Project   string   `yaml:"project" help:"cloudrun: project; compose: project name."`
+	Location  string   `yaml:"location" help:"cloudrun: location; nomad: region."`
+	Socket    string   `yaml:"socket" default:"/var/run/docker.sock" help:"swarm: Docker's socket."`
+	File      string   `yaml:"file" help:"compose: file."`
+	Timeout   Duration `yaml:"timeout" default:"90s" help:"Longest time for one order, with all tries."`
+	Pause     Duration `yaml:"pause" default:"10s" help:"Least time between two changes."`
+}
+
+// config is what package actuate makes of it. lease says whether this node still
+// leads; most is the policy's upper bound.
+func (a *Actuate) config(lease func() (uint64, bool), most int) actuate.Config {
+	return actuate.Config{Kind: a.Kind, URL: a.URL, Secret: a.Secret, Token: a.Token, TokenFile: a.TokenFile, CAFile: a.CAFile, Command: a.Command,
+		Name: a.Name, Resource: a.Resource, Namespace: a.Namespace, Group: a.Group, Project: a.Project, Location: a.Location, Socket: a.Socket,
+		File: a.File, Max: most, Limits: actuate.Limits{Timeout: time.Duration(a.Timeout), Pause: time.Duration(a.Pause), DryRun: a.DryRun, Lease: lease}}
+}
+
+func (a *Actuate) check(k *checker) {
+	c := a.config(nil, 0)
+	if err := c.Validate(); err != nil {
+		k.fault("actuate", "%v", err)
+	}
+	k.readable("actuate.token_file", a.TokenFile)
+	k.readable("actuate.ca_file", a.CAFile)
+}
 
 // Notify says whom to tell when something is amiss.
 type Notify struct {

@@ -17,6 +17,6 @@
 // t is the time of sending in Unix seconds; v1 is the HMAC-SHA256, in lower-case
 // hexadecimal, of the bytes "<t>.<body>" under the secret. Receivers compute it
 // over the body as received, compare in constant time, and refuse a t that is
-// more than five minutes off; Verify does so. X-Agentnet-Delivery repeats with
+// more than five minutes off; egress.Verify does so. X-Agentnet-Delivery repeats with
 // each try of the same message, so that a receiver can tell repetitions.
 package notify
