@@ -15,20 +15,20 @@ import (
 type Actuate struct {
 	Kind      string   `yaml:"kind" default:"advise" help:"advise (tell people only), webhook, command, kubernetes, swarm, compose, nomad or cloudrun."`
 	DryRun    bool     `yaml:"dry_run" default:"false" negatable:"" help:"Ask and log what would be done, and change nothing."`
-	URL       string   `yaml:"url" secret:"" help:"webhook: where orders are posted. kubernetes, nomad, cloudrun, swarm: the API; empty: that of the pod, none, the public one, the socket."`
-	Secret    string   `yaml:"secret" secret:"" help:"webhook: key of the HMAC-SHA256 in X-Agentnet-Signature."`
+	URL       string   `yaml:"url" secret:"" help:"Where a webhook gets its orders, or the address of the API. Empty for kubernetes, that of the pod; for cloudrun, the public one; for swarm, the socket."`
+	Secret    string   `yaml:"secret" secret:"" help:"Key of the HMAC-SHA256 in X-Agentnet-Signature that a webhook gets."`
 	Token     string   `yaml:"token" secret:"" help:"Bearer token, or Nomad's. Empty: token_file, or what the platform gives."`
 	TokenFile string   `yaml:"token_file" help:"File with the token, read again for each call. Empty for kubernetes: that of the service account."`
 	CAFile    string   `yaml:"ca_file" name:"ca-file" help:"PEM file with the authority of the API. Empty for kubernetes: that of the service account."`
-	Command   []string `yaml:"command" help:"command: program and arguments, run without a shell; it gets AGENTNET_FROM, AGENTNET_TO and more, and the order as JSON on its input."`
+	Command   []string `yaml:"command" help:"Program and arguments for the kind command, run without a shell; it gets AGENTNET_FROM, AGENTNET_TO and more, and the order as JSON on its input."`
 	Name      string   `yaml:"name" help:"Deployment, service or job that is scaled."`
-	Resource  string   `yaml:"resource" default:"deployments" help:"kubernetes: deployments or statefulsets."`
-	Namespace string   `yaml:"namespace" help:"kubernetes, nomad: namespace. Empty: that of the pod, the default one."`
-	Group     string   `yaml:"group" help:"nomad: task group."`
-	Project   string   `yaml:"project" help:"cloudrun: project; compose: project name."`
-	Location  string   `yaml:"location" help:"cloudrun: location; nomad: region."`
-	Socket    string   `yaml:"socket" default:"/var/run/docker.sock" help:"swarm: Docker's socket."`
-	File      string   `yaml:"file" help:"compose: file."`
+	Resource  string   `yaml:"resource" default:"deployments" help:"What kubernetes scales, deployments or statefulsets."`
+	Namespace string   `yaml:"namespace" help:"Namespace of kubernetes or nomad. Empty: that of the pod, the default one."`
+	Group     string   `yaml:"group" help:"Task group of nomad."`
+	Project   string   `yaml:"project" help:"Project of cloudrun, project name of compose."`
+	Location  string   `yaml:"location" help:"Location of cloudrun, region of nomad."`
+	Socket    string   `yaml:"socket" default:"/var/run/docker.sock" help:"Docker's socket, for swarm."`
+	File      string   `yaml:"file" help:"File of compose."`
 	Timeout   Duration `yaml:"timeout" default:"90s" help:"Longest time for one order, with all tries."`
 	Pause     Duration `yaml:"pause" default:"10s" help:"Least time between two changes."`
 }
