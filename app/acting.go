@@ -52,9 +52,9 @@ func (a *App) openActing(context.Context) error {
 	if a.acting.notifier, err = notify.New(cfg); err != nil {
 		return err
 	}
-	// Whether this node leads is asked by whoever gives the orders; the fence in them
-	// is checked here.
-	if a.acting.actuator, err = actuate.New(a.cfg.Actuate.config(nil, 0)); err != nil {
+	// The engine is made after this, and gives no order before.
+	lease := func() (uint64, bool) { return a.scaling.Lease() }
+	if a.acting.actuator, err = actuate.New(a.cfg.Actuate.config(lease, a.cfg.Scaling.Max)); err != nil {
 		return err
 	}
 	if c.HeartbeatURL != "" {
@@ -85,8 +85,14 @@ func (a *App) healthy() error {
 	return errors.Join(errs...)
 }
 
-// Actuator carries scaling decisions out as configured.
-func (a *App) Actuator() scale.Actuator { return a.acting.actuator }
+// Actuator carries scaling decisions out as configured; nil where they are advice
+// for people.
+func (a *App) Actuator() scale.Actuator {
+	if a.acting.actuator == nil || a.acting.actuator.Name() == "advise" {
+		return nil
+	}
+	return a.acting.actuator
+}
 
 // Notifier tells people what the scaling engine notices.
 func (a *App) Notifier() scale.Notifier { return &a.acting }

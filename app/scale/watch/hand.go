@@ -195,11 +195,14 @@ func (h *hand) carryOut(ctx context.Context, w waiting) {
 	if err != nil && result.Fault == "" {
 		result.Fault = err.Error()
 	}
-	result.Order, result.Actuator = w.order, name
+	if result.Order.ID == "" { // an actuator may turn an order into a dry run, and says so in it
+		result.Order = w.order
+	}
+	result.Actuator = name
 	h.s.engine.ActuatorFault(result.Fault)
 	h.mu.Lock()
 	h.last = result
-	if result.Done && !w.order.DryRun {
+	if result.Done && !result.Order.DryRun {
 		h.count, h.at = w.order.To, time.Now()
 	}
 	h.mu.Unlock()

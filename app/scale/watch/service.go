@@ -237,6 +237,13 @@ func (s *Service) lead() (node string, fence uint64, mine bool) {
 	return s.cfg.Others.Leader()
 }
 
+// Lease says whether this node decides now, and under which number, for those who
+// carry an order out and must stop when another node leads.
+func (s *Service) Lease() (fence uint64, mine bool) {
+	_, fence, mine = s.lead()
+	return fence, mine
+}
+
 // decide runs the engine and hands on what it came to.
 func (s *Service) decide(now time.Time, f scale.Fleet, began bool) {
 	if began && s.cfg.Others != nil {
