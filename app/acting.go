@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/egress"
@@ -23,6 +24,7 @@ type acting struct {
 	actuator  *actuate.Keeper
 	gate      *Gate
 	links     links
+	share     atomic.Int64 // of the configured bounds that is in force, in millionths
 }
 
 // openActing makes the ways to tell people and the gate for work that can wait.
@@ -32,6 +34,7 @@ func (a *App) openActing(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("notify.allow_networks: %w", err)
 	}
+	a.acting.share.Store(1e6)
 	a.acting.gate = NewGate(a.hub.Level)
 	a.acting.links = links{root: strings.TrimRight(a.cfg.PublicURL, "/")}
 	cfg := notify.Config{Allow: allow, From: c.From, Logger: a.log,
@@ -68,6 +71,7 @@ func (a *App) openActing(context.Context) error {
 func (a *App) runActing(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.acting.notifier.Run(ctx) })
+	g.Go(func() error { return a.runAdaptive(ctx) })
 	if a.acting.heartbeat != nil {
 		g.Go(func() error { return a.acting.heartbeat.Run(ctx) })
 	}

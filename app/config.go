@@ -45,8 +45,9 @@ type Config struct {
 	Alerts   Alerts       `yaml:"alerts" embed:"" prefix:"alerts-" help:"When somebody should know. The defaults are the warning and critical table of the scaling document."`
 	Auth     Auth         `yaml:"auth" embed:"" prefix:"auth-" help:"Who may connect, besides holders of tokens made by \"agentnet token create\"."`
 
-	Actuate Actuate `yaml:"actuate" embed:"" prefix:"actuate-" help:"How a scaling decision is carried out, where the mode is act."`
-	Notify  Notify  `yaml:"notify" embed:"" prefix:"notify-" help:"Whom to tell when something is amiss."`
+	Adaptive Adaptive `yaml:"adaptive" embed:"" prefix:"adaptive-" help:"How far this node moves its own bounds with memory and load."`
+	Actuate  Actuate  `yaml:"actuate" embed:"" prefix:"actuate-" help:"How a scaling decision is carried out, where the mode is act."`
+	Notify   Notify   `yaml:"notify" embed:"" prefix:"notify-" help:"Whom to tell when something is amiss."`
 
 	Accounts Accounts `yaml:"accounts" embed:"" prefix:"accounts-" help:"The people who operate the relay and their sessions in browsers."`
 

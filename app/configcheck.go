@@ -33,6 +33,7 @@ func (c *Config) Validate() error {
 	for i := range c.Auth.JWT {
 		c.Auth.JWT[i].check(k, fmt.Sprintf("auth.jwt[%d].", i))
 	}
+	c.Adaptive.check(k)
 	c.Actuate.check(k)
 	c.Notify.check(k)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
