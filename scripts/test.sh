@@ -44,6 +44,10 @@ command -v cc >/dev/null 2>&1 || need gcc gcc libc6-dev
 need redis-server redis-server
 need chromium chromium
 need protoc protobuf-compiler
+need nginx nginx-light
+need caddy caddy
+need haproxy haproxy
+need promtool prometheus
 
 echo "== downloading modules"
 go mod download
