@@ -40,7 +40,7 @@ func (s *stage) join(agent, token string, enc wire.Encoding) *visitor {
 	defer cancel()
 	c, err := client.Dial(ctx, client.Config{URL: s.url, Token: token, Agent: agent, Encoding: enc, TLS: s.tls(),
 		OnMessage: func(_ context.Context, m *client.Message) { v.got <- string(m.Payload.Data) },
-		Backoff: client.Backoff{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}})
+		Backoff:   client.Backoff{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}})
 	if err != nil {
 		s.t.Fatalf("connect through the proxy: %v\n%s", err, s.log)
 	}

@@ -40,19 +40,18 @@ type proxyKind struct {
 
 // A stage is a proxy with a node behind it.
 type stage struct {
-	t        *testing.T
-	dir      string
-	port     string // of the proxy
-	node     *apptest.Node
-	backend  string // host:port of the node
-	extra    string // host:port of a second node; HAProxy only
-	base     string
-	url      string // what clients use
-	pool     *x509.CertPool
-	log      *tail
-	cmd      *exec.Cmd
-	ended    chan struct{}
-	replaced []replacement
+	t       *testing.T
+	dir     string
+	port    string // of the proxy
+	node    *apptest.Node
+	backend string // host:port of the node
+	extra   string // host:port of a second node; HAProxy only
+	base    string
+	url     string // what clients use
+	pool    *x509.CertPool
+	log     *tail
+	cmd     *exec.Cmd
+	ended   chan struct{}
 }
 
 func proxies() []proxyKind {
