@@ -31,8 +31,9 @@ type agent struct {
 	order    uint64 // grows with each session that joins: who was there when a message came
 	card     []byte
 	keys     []byte
-	declared bool // the fleet was told of it
-	told     Host // and what
+	ring     []ringKey // dedup keys, when there are other nodes
+	declared bool      // the fleet was told of it
+	told     Host      // and what
 }
 
 // join adds s to the agent of that name; nil when it has maxSessions. s.mu must be
@@ -84,7 +85,9 @@ func (a *agent) part(s *Session) (others []*Session) {
 		h.historian.left(a.name)
 		if a.declared {
 			a.declared = false
-			h.fleet.AgentGone(a.name)
+			if !h.departed.owe(a.name) { // else others still send to it here until they know better
+				h.fleet.AgentGone(a.name)
+			}
 		}
 	}
 	return nil

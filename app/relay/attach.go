@@ -17,7 +17,7 @@ import (
 type secretHash [16]byte
 
 func hashSecret(secret string) (h secretHash) {
-	sum := sha256.Sum256([]byte(secret))
+	sum := sha256.Sum256([]byte(secret[:min(len(secret), secretBytes)]))
 	copy(h[:], sum[:])
 	return h
 }
@@ -63,11 +63,20 @@ func (l *link) open(t *Turn, id uint64, who *Identity, hello *wire.Connect) {
 	l.authenticated = true
 	l.state = linkOpen
 	result := "opened"
-	if l.goOn(t, id, who, name, hello.Resume) {
+	switch {
+	case l.goOn(t, id, who, name, hello.Resume):
 		result = "resumed"
-	} else if !l.begin(t, id, who, name) {
+	case l.fetch(t, id, who, name, hello.Resume):
+		return // it goes on when another node has answered
+	case !l.begin(t, id, who, name):
 		return
 	}
+	l.opened(t, result)
+}
+
+// opened counts a session that was attached and starts its heartbeat. l.mu must be
+// held.
+func (l *link) opened(t *Turn, result string) {
 	l.hub.totals.connects.add(result)
 	l.armBeat(t)
 	l.heedEndings(t)
@@ -111,7 +120,7 @@ func agentName(who *Identity, want string) (string, *wire.Error) {
 // the agent has as many connected sessions as it may. l.mu must be held.
 func (l *link) begin(t *Turn, id uint64, who *Identity, name string) bool {
 	h := l.hub
-	secret := newSecret()
+	secret := h.secretHere(newSecret())
 	s := &Session{hub: h, secret: hashSecret(secret), who: who, enc: l.info.Encoding, link: l, conn: l.conn,
 		state: wire.Available, beat: h.cfg.Heartbeat}
 	s.timer.owner, s.timer.shard = s, s.secret[0]
@@ -183,6 +192,7 @@ func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.
 		return false
 	}
 	s.unplug(t)
+	s.leaving = nil // its client came back before another node had it
 	s.who, s.link, s.conn = who, l, l.conn
 	l.session = s
 	if s.enc != l.info.Encoding {
@@ -200,7 +210,7 @@ func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.
 	}
 	s.acks = true
 	s.acked(want.Seq)
-	t.join = s.greet(t, t.join[:0], id, want.Session, true, want.Seq+missed)
+	t.join = s.greet(t, t.join[:0], id, s.hub.secretHere(want.Session), true, want.Seq+missed)
 	s.replayAll(t, missed)
 	s.mail, s.replayed = true, true
 	subs := slices.Clone(s.subs)

@@ -29,6 +29,7 @@ type crossing struct {
 	hub    *Hub
 	number uint64
 	to     string
+	way    string // its route: to, and for what is handed on the node that posted it
 	by     caller
 	once   *dedupEntry
 	ttl    time.Duration

@@ -59,6 +59,9 @@ func (h *Hub) once(t *Turn, agent string, c *wire.Command, by *caller) (entry *d
 		e = &dedupEntry{key: k, kind: c.Kind, expires: now + int64(h.cfg.DedupWindow)}
 		sh.add(e, h.cfg.DedupKeys/shards+1)
 		sh.mu.Unlock()
+		if h.fleet != nil {
+			h.keepKey(agent, c.Key, e)
+		}
 		return e, true
 	}
 	switch {

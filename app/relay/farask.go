@@ -55,7 +55,8 @@ func (h *Hub) askNode(t *Turn, p *pending, c *wire.Command, node string, timeout
 	if e := h.expect(p); e != nil {
 		return e
 	}
-	h.wheels.arm(&p.timer, p.began+int64(timeout))
+	p.deadline = p.began + int64(timeout)
+	h.wheels.arm(&p.timer, p.deadline)
 	ask := parcel.Ask{Number: p.number, From: p.from, To: p.to, Method: string(c.Method), Class: c.Class, Headers: c.Headers, Payload: c.Payload,
 		TimeoutMS: max(timeout.Milliseconds(), 1), Handed: p.far.node != ""}
 	if !h.fleet.Post(node, parcel.Append(make([]byte, 0, 128+len(c.Payload.Data)), &ask)) {

@@ -48,6 +48,9 @@ type Hub struct {
 	routeN     atomic.Int64
 	crossLast  atomic.Uint64
 	landed     landed
+	mark       string // stands for this node in the secrets of its sessions
+	tickets    tickets
+	moves      moves
 	departed   departures
 	departedN  atomic.Int64
 
@@ -124,6 +127,7 @@ func New(cfg Config) (*Hub, error) {
 	h.defaultRule.setDefaults()
 	h.links.init()
 	h.historian.init()
+	h.tickets.m = make(map[uint64]*ticket)
 	h.joinFleet(cfg.Fleet)
 	return h, nil
 }
@@ -166,6 +170,7 @@ func (h *Hub) sweep(t *Turn, round int) {
 	h.expireChannels(t, round)
 	if h.fleet != nil {
 		h.expireDepartures(t.clock())
+		h.moves.expire(t.clock())
 		h.forwardAll(t, round)
 	}
 }

@@ -122,10 +122,15 @@ func (h *Hub) forward(t *Turn, to string, hosts []Host) bool {
 			return
 		}
 		r.mail = false
-		if !ok {
+		if !ok { // it may have moved on meanwhile
+			others := slices.DeleteFunc(h.hosts(nil, to), func(o Host) bool { return o.Node == best.Node })
+			if h.agent(bytesOf(to)) == nil && h.forward(t, to, others) {
+				r.mail = true
+				return
+			}
 			h.abandonMail(t, r)
 		}
-		h.advance(t, sh, to, r)
+		h.advance(t, sh, &crossing{to: to, way: to}, r)
 	})
 	return true
 }
@@ -269,8 +274,12 @@ func (h *Hub) landReceipt(t *Turn, node string, p []byte) bool {
 		} else {
 			o.Result = parcel.Absent
 		}
-	default:
-		h.tellHere(t, r.To, &v)
+	case !h.tellHere(t, r.To, &v):
+		if onward := h.departedTo(r.To); len(onward) > 0 {
+			h.postReceipt(t, onward, r.To, &v)
+		} else {
+			t.count.dropped[dropNoSender]++
+		}
 	}
 	t.outcome(node, o)
 	return true

@@ -225,7 +225,7 @@ func TestLostParcelsAreTold(t *testing.T) {
 	inNation(t, 2, 7, nil, func(v *nation) {
 		alice, bob := v.worlds[0].join("alice"), v.worlds[1].join("bob")
 		v.settle()
-		v.net.loss = 0.3
+		v.net.lose(0.3)
 		answers := map[uint64]wire.Event{}
 		for i := range 200 {
 			c := send("bob", fmt.Sprint(i))
@@ -235,7 +235,7 @@ func TestLostParcelsAreTold(t *testing.T) {
 			alice.start(c)
 		}
 		time.Sleep(30 * time.Second)
-		v.net.loss = 0
+		v.net.lose(0)
 		time.Sleep(30 * time.Second)
 		v.settle()
 		for _, ev := range alice.take() {

@@ -218,7 +218,7 @@ func (a *agent) deliverMail(t *Turn, s *Session) {
 	a.mu.Lock()
 	s.mu.Lock()
 	var told []*parkedMessage
-	if s.live() && !s.ended {
+	if s.live() && !s.ended && !s.arriving {
 		told = s.replayedMail()
 		s.mail = false
 		told = append(told, s.takeMail(t, now)...)
@@ -248,6 +248,12 @@ func (s *Session) takeMail(t *Turn, now int64) (told []*parkedMessage) {
 		if !s.hasRoom() {
 			s.mail = true
 			break
+		}
+		if _, again := s.tailed[p.MessageID]; again { // its old node sent it too
+			if p.take(s); p.only == s || len(s.agent.sessions) == 1 {
+				s.hub.mailDone(p)
+			}
+			continue
 		}
 		first, ok := p.take(s)
 		if !ok {

@@ -19,6 +19,7 @@ func (h *Hub) joinFleet(make func(Peers) Fleet) {
 	if make == nil {
 		return
 	}
+	h.mark = nodeMark(h.cfg.Node)
 	h.requestTag = (1 + uint64(rand.N(1<<20-1))) << 32
 	h.fleet = make(peers{h})
 }
@@ -79,6 +80,14 @@ func (h *Hub) landParcel(t *Turn, node string, kind parcel.Kind, b []byte) bool 
 		return h.landAnswer(t, node, b)
 	case parcel.KindCancel:
 		return h.landCancel(t, node, b)
+	case parcel.KindTake:
+		return h.landTake(t, node, b)
+	case parcel.KindHandover:
+		return h.landHandover(t, node, b)
+	case parcel.KindTaken:
+		return h.landTaken(t, node, b)
+	case parcel.KindTail:
+		return h.landTail(t, node, b)
 	case parcel.KindReply:
 		return h.landReply(t, b)
 	}
@@ -106,6 +115,7 @@ func (p peers) Left(node string, planned bool) {
 	defer h.giveBack(t)
 	h.nodeLeft(t, node)
 	h.requestsLeft(t, node)
+	h.ticketsLeft(t, node)
 }
 
 // Lost notes parcels that will never come. Direct messages among them are told by
@@ -118,6 +128,7 @@ func (p peers) Lost(node string, parcels uint64) {
 // AgentMoved forwards what is parked here for an agent that is somewhere else now.
 func (p peers) AgentMoved(agent string) {
 	h := p.h
+	h.payDebt(agent, false)
 	if h.mail.Len(agent) == 0 {
 		return
 	}
@@ -143,8 +154,12 @@ func (h *Hub) forwardParked(t *Turn, agent string) {
 		sh.m[cloneString(agent)] = r
 		h.routeN.Add(1)
 	}
-	if r.out == 0 && !r.mail { // else it goes when what is on the way has arrived
+	switch {
+	case r.mail:
+	case r.out == 0:
 		r.mail = h.forward(t, agent, hosts)
+	default: // it goes when what is on the way has arrived
+		r.due = true
 	}
 	h.tidy(sh, agent, r)
 	sh.mu.Unlock()
@@ -238,6 +253,11 @@ func (a *agent) sum() (state wire.AgentState, live, all int) {
 	state = wire.Away
 	for _, s := range a.sessions {
 		s.mu.Lock()
+		if s.arriving { // until it is whole, what comes for it goes through its old node
+			s.mu.Unlock()
+			continue
+		}
+		all++
 		if s.live() {
 			live++
 			if askRank(s.state, true) < askRank(state, true) {
@@ -246,7 +266,7 @@ func (a *agent) sum() (state wire.AgentState, live, all int) {
 		}
 		s.mu.Unlock()
 	}
-	return state, live, len(a.sessions)
+	return state, live, all
 }
 
 // declare tells the fleet how the agent is, if that is new. No lock may be held but
@@ -268,17 +288,73 @@ func (a *agent) declare() {
 	}
 }
 
-// departure is a node that took a session over from here.
+// departure is a session of an agent that another node took over from here.
 type departure struct {
-	node  string
-	until int64
+	node   string
+	secret secretHash
+	until  int64
+	known  bool // the fleet has told since that the agent is there
 }
 
 // departures remembers, for as long as others may not know it yet, where sessions
 // of this node went.
 type departures struct {
-	mu sync.RWMutex
-	m  map[string][]departure
+	mu   sync.RWMutex
+	m    map[string][]departure
+	owed map[string]struct{} // agents that the fleet is to be told of as gone
+}
+
+// owe notes that the fleet is to be told that an agent is gone, when it knows where
+// it went; false when it did not move.
+func (d *departures) owe(agent string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.m[agent]) == 0 {
+		return false
+	}
+	if d.owed == nil {
+		d.owed = make(map[string]struct{})
+	}
+	d.owed[agent] = struct{}{}
+	return true
+}
+
+// payDebt tells the fleet that an agent is gone from here, once it knows where the
+// agent is, or its time is over.
+func (h *Hub) payDebt(agent string, over bool) {
+	if h.departedN.Load() == 0 && !over {
+		return
+	}
+	d := &h.departed
+	d.mu.Lock()
+	_, owed := d.owed[agent]
+	if list := d.m[agent]; len(list) > 0 && !over {
+		known, all := h.fleet.Hosts(nil, agent), true
+		for i := range list {
+			list[i].known = list[i].known || slices.ContainsFunc(known, func(o Host) bool { return o.Node == list[i].node })
+			all = all && list[i].known
+		}
+		owed = owed && all
+	}
+	if owed {
+		delete(d.owed, agent)
+	}
+	d.mu.Unlock()
+	if !owed {
+		return
+	}
+	sh := &h.agents[h.shardOf(agent)]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	a := sh.m[agent]
+	if a != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.declared {
+			return // it came back
+		}
+	}
+	h.fleet.AgentGone(agent)
 }
 
 // departureTime is how long messages that still come here for a session that moved
@@ -286,29 +362,54 @@ type departures struct {
 const departureTime = 10 * time.Second
 
 // departedTo are the nodes that lately took sessions of an agent over.
-func (h *Hub) departedTo(agent string) (nodes []Host) {
-	d := &h.departed
+func (h *Hub) departedTo(agent string) []Host { return h.departed.to(agent, false) }
+
+// departedUnknown are those of them of which the fleet has not told yet.
+func (h *Hub) departedUnknown(agent string) []Host { return h.departed.to(agent, true) }
+
+func (d *departures) to(agent string, unknown bool) (hosts []Host) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, v := range d.m[agent] {
-		nodes = append(nodes, Host{Node: v.node, State: wire.Available, Sessions: 1})
+		if !(unknown && v.known) && !slices.ContainsFunc(hosts, func(o Host) bool { return o.Node == v.node }) {
+			hosts = append(hosts, Host{Node: v.node, State: wire.Available, Sessions: 1})
+		}
 	}
-	return nodes
+	return hosts
 }
 
 // noteDeparture remembers where a session went.
-func (h *Hub) noteDeparture(now int64, agent, node string) {
+func (h *Hub) noteDeparture(now int64, s *Session, node string) {
 	d := &h.departed
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := slices.DeleteFunc(d.m[agent], func(v departure) bool { return v.node == node })
-	if len(list) == len(d.m[agent]) {
-		h.departedN.Add(1)
-	}
 	if d.m == nil {
 		d.m = make(map[string][]departure)
 	}
-	d.m[agent] = append(list, departure{node: node, until: now + int64(departureTime)})
+	d.m[s.agent.name] = append(d.m[s.agent.name], departure{node: node, secret: s.secret, until: now + int64(departureTime)})
+	h.departedN.Add(1)
+}
+
+// noteReturn forgets where a session went that is back.
+func (h *Hub) noteReturn(s *Session) {
+	d := &h.departed
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h.dropDepartures(s.agent.name, func(v departure) bool { return v.secret == s.secret })
+}
+
+// dropDepartures forgets some departures of an agent. d.mu must be held.
+func (h *Hub) dropDepartures(agent string, which func(departure) bool) {
+	d := &h.departed
+	list := d.m[agent]
+	n := len(list)
+	list = slices.DeleteFunc(list, which)
+	h.departedN.Add(int64(len(list) - n))
+	if len(list) == 0 {
+		delete(d.m, agent)
+	} else {
+		d.m[agent] = list
+	}
 }
 
 // expireDepartures forgets what all others know by now.
@@ -317,21 +418,29 @@ func (h *Hub) expireDepartures(now int64) {
 		return
 	}
 	d := &h.departed
+	var over []string
+	defer func() {
+		for _, agent := range over {
+			h.payDebt(agent, true)
+		}
+	}()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for agent, list := range d.m {
-		kept := slices.DeleteFunc(list, func(v departure) bool { return v.until <= now })
-		h.departedN.Add(int64(len(kept) - len(list)))
-		if len(kept) == 0 {
-			delete(d.m, agent)
-		} else {
-			d.m[agent] = kept
+	for agent := range d.m {
+		h.dropDepartures(agent, func(v departure) bool { return v.until <= now })
+		if len(d.m[agent]) == 0 {
+			over = append(over, agent)
 		}
 	}
 }
 
 // passOn hands a message on to nodes that took sessions over from here.
 func (h *Hub) passOn(t *Turn, m *letter, by *caller, onward []Host) {
+	if to := ownString(m.to); h.parkedHere(to) { // it comes behind what is forwarded already
+		h.park(t, m, by, nil)
+		h.forwardParked(t, to)
+		return
+	}
 	m.onward = true
 	t.hosts = append(t.hosts[:0], onward...)
 	sh := &h.routes[h.shardOfBytes(m.to)]

@@ -33,14 +33,15 @@ type farKey struct {
 // A pending is a request that waits for its reply.
 type pending struct {
 	// Fixed at construction.
-	hub    *Hub
-	number uint64 // what the reply names
-	askID  uint64 // what the asker calls it
-	asker  *Session
-	answer func(Answer) // set instead of asker; must not wait
-	to     string
-	from   string
-	began  int64
+	hub      *Hub
+	number   uint64 // what the reply names
+	askID    uint64 // what the asker calls it
+	asker    *Session
+	answer   func(Answer) // set instead of asker; must not wait
+	to       string
+	from     string
+	began    int64
+	deadline int64
 
 	timer timer
 
@@ -61,7 +62,7 @@ type pending struct {
 	node    string // who was asked for an answer; "": a session of this node
 	index   uint64 // the answers that came from node so far; guarded by the shard's lock
 	sent    uint64 // the answers that went to another node so far; guarded by telling
-	movedTo string // the node that the asker's session moved to; guarded by telling
+	movedTo string // the node that the asker's session moved to; written under telling and the shard's lock
 	final   bool   // an ask that was handed on already goes to this node only
 }
 
@@ -125,7 +126,8 @@ func (h *Hub) askAny(t *Turn, p *pending, c *wire.Command) *wire.Error {
 	if e := h.expect(p); e != nil {
 		return e
 	}
-	h.wheels.arm(&p.timer, p.began+int64(timeout))
+	p.deadline = p.began + int64(timeout)
+	h.wheels.arm(&p.timer, p.deadline)
 	for range 3 { // the session that was picked may just have ended
 		server := a.pick()
 		if server == nil {
@@ -309,6 +311,12 @@ func (p *pending) callOff(t *Turn) {
 		return
 	}
 	s.mu.Lock()
+	if s.movedTo != "" {
+		s.mu.Unlock()
+		buf := wire.AppendCancel(make([]byte, wire.HeaderRoom, 64), wire.Protobuf, p.number)
+		s.sendAfter(wire.Seal(wire.Protobuf, buf))
+		return
+	}
 	defer s.mu.Unlock()
 	if !s.live() {
 		return

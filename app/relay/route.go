@@ -2,7 +2,6 @@ package relay
 
 import (
 	"slices"
-	"strings"
 	"sync"
 
 	"agentnet/app/relay/parcel"
@@ -20,6 +19,7 @@ type route struct {
 	here    bool     // and whether it went to sessions of this node too
 	out     int      // posted and without an outcome
 	mail    bool     // parked messages go first: they are being forwarded
+	due     bool     // and they will be, when nothing is on the way any more
 	waiting []*crossing
 }
 
@@ -35,7 +35,7 @@ func (h *Hub) hosts(dst []Host, agent string) []Host {
 	if h.departedN.Load() == 0 {
 		return dst
 	}
-	for _, o := range h.departedTo(agent) {
+	for _, o := range h.departedUnknown(agent) {
 		if !slices.ContainsFunc(dst, func(k Host) bool { return k.Node == o.Node }) {
 			dst = append(dst, o)
 		}
@@ -70,21 +70,24 @@ func (h *Hub) cross(t *Turn, m *letter, by *caller, once *dedupEntry) bool {
 // t.hosts are the nodes.
 func (h *Hub) enterRoute(t *Turn, sh *routeShard, m *letter, by *caller, once *dedupEntry) *wire.Error {
 	x := h.newCrossing(string(m.to))
+	if x.way = x.to; m.onward { // what other nodes post waits for itself only: else two nodes could wait for each other
+		x.way += "\x00" + by.node
+	}
 	x.by, x.once, x.ttl, x.onward = *by.keep(), once, m.ttl, m.onward
 	here := h.agent(m.to) != nil
-	r := sh.m[x.to]
+	r := sh.m[x.way]
 	if r == nil {
 		r = new(route)
-		sh.m[strings.Clone(x.to)] = r
+		sh.m[x.way] = r
 		h.routeN.Add(1)
-		r.mail = !here && h.mail.Len(x.to) > 0 && h.forward(t, x.to, t.hosts)
+		r.mail = !m.onward && !here && h.mail.Len(x.to) > 0 && h.forward(t, x.to, t.hosts)
 	}
-	waits := r.mail || len(r.waiting) > 0 || r.out > 0 && !r.same(t.hosts, here)
+	waits := r.mail || r.due || len(r.waiting) > 0 || r.out > 0 && !r.same(t.hosts, here)
 	if waits && len(r.waiting) >= routeWaiting {
 		return &wire.Error{Code: wire.Overloaded, Message: "too many messages wait for an agent that moves between nodes", RetryAfterMS: 500}
 	}
 	if !h.file(t, x, crossTime) {
-		h.tidy(sh, x.to, r)
+		h.tidy(sh, x.way, r)
 		return &errCrossings
 	}
 	if waits {
@@ -131,8 +134,11 @@ func (h *Hub) depart(t *Turn, r *route, x *crossing, m *letter, hosts []Host, he
 		r.hosts = append(r.hosts, hosts[i].Node)
 	}
 	l := x.letter(m)
-	if len(hosts) > 1 || m.onward {
+	if len(hosts) > 1 || m.onward || here {
 		l.Targets = append(slices.Clone(m.targets), r.hosts...)
+		if here {
+			l.Targets = append(l.Targets, h.cfg.Node)
+		}
 	}
 	whole := parcel.Append(make([]byte, 0, 128+len(m.from)+len(x.to)+len(m.payload.Data)), l)
 	r.out++
@@ -191,24 +197,31 @@ func (h *Hub) departHere(t *Turn, x *crossing, m *letter, live bool) {
 func (h *Hub) leaveRoute(t *Turn, x *crossing) {
 	sh := &h.routes[h.shardOf(x.to)]
 	sh.mu.Lock()
-	if r := sh.m[x.to]; r != nil {
+	if r := sh.m[x.way]; r != nil {
 		if x.posted {
 			r.out--
 		} else if i := slices.Index(r.waiting, x); i >= 0 {
 			r.waiting = slices.Delete(r.waiting, i, i+1)
 		}
-		h.advance(t, sh, x.to, r)
+		h.advance(t, sh, x, r)
 	}
 	sh.mu.Unlock()
 	t.concludeAll()
 }
 
 // advance posts what waited, once nothing is on the old way. sh.mu must be held.
-func (h *Hub) advance(t *Turn, sh *routeShard, to string, r *route) {
-	if r.out == 0 && !r.mail && (len(r.waiting) > 0 || h.parkedHere(to)) {
+func (h *Hub) advance(t *Turn, sh *routeShard, x *crossing, r *route) {
+	to := x.to
+	if r.out == 0 {
+		r.due = false
+	}
+	if r.out == 0 && !r.mail && (len(r.waiting) > 0 || !x.onward && h.parkedHere(to)) {
 		hosts := h.hosts(nil, to)
+		if x.onward {
+			hosts = h.departedTo(to)
+		}
 		here := h.agent(bytesOf(to)) != nil
-		if !here && len(hosts) > 0 && h.mail.Len(to) > 0 && h.forward(t, to, hosts) {
+		if !x.onward && !here && len(hosts) > 0 && h.mail.Len(to) > 0 && h.forward(t, to, hosts) {
 			r.mail = true
 			return
 		}
@@ -218,7 +231,7 @@ func (h *Hub) advance(t *Turn, sh *routeShard, to string, r *route) {
 			h.goOnWith(t, r, x, hosts, here)
 		}
 	}
-	h.tidy(sh, to, r)
+	h.tidy(sh, x.way, r)
 }
 
 // parkedHere says whether messages are parked here for an agent that is not.

@@ -52,19 +52,25 @@ type Session struct {
 	lost      uint64 // direct frames that came while detached and found no room
 	slab      []byte
 	subs      []*subscription
-	late      []*subscription   // those with something in the queue
-	asks      []*pending        // own requests that wait for a reply
-	acks      bool              // the client acknowledges
-	wentAt    uint64            // replay.last when the socket was lost
-	bytes     int64             // what Stats.QueueBytes counts for this session
-	frames    int64             // and Stats.QueueFrames
-	beat      time.Duration     // heartbeat interval
-	onTime    uint8             // heartbeats in a row that came in time
-	goneAt    int64             // when the socket was lost
-	fullAt    int64             // when the socket stopped taking
-	served    map[uint64]string // requests to answer that another node numbered, when the session moved
-	crossingN atomic.Int32      // own messages on their way to other nodes
-	timer     timer             // resume window while detached, slow deadline while full
+	late      []*subscription     // those with something in the queue
+	asks      []*pending          // own requests that wait for a reply
+	acks      bool                // the client acknowledges
+	wentAt    uint64              // replay.last when the socket was lost
+	bytes     int64               // what Stats.QueueBytes counts for this session
+	frames    int64               // and Stats.QueueFrames
+	beat      time.Duration       // heartbeat interval
+	onTime    uint8               // heartbeats in a row that came in time
+	goneAt    int64               // when the socket was lost
+	fullAt    int64               // when the socket stopped taking
+	leaving   *leaving            // it is being handed to another node
+	movedTo   string              // it was
+	tailN     uint64              // frames that were sent after it
+	arriving  bool                // it came from another node, which has not let go of it yet
+	from      string              // that node
+	tailed    map[string]struct{} // messages of its tail, which may be in the mailbox too
+	served    map[uint64]string   // requests to answer that another node numbered, when the session moved
+	crossingN atomic.Int32        // own messages on their way to other nodes
+	timer     timer               // resume window while detached, slow deadline while full
 }
 
 // deliverable says whether messages are handed to the session at once. s.mu must
@@ -175,7 +181,7 @@ func (s *Session) flush(t *Turn) {
 	s.mu.Lock()
 	s.due = dueNone
 	s.write(t)
-	more := s.mail && !s.full && s.live() && s.queue.Empty()
+	more := s.mail && !s.arriving && !s.full && s.live() && s.queue.Empty()
 	s.mu.Unlock()
 	if more {
 		s.agent.deliverMail(t, s)

@@ -78,6 +78,8 @@ func newSimnet(t testing.TB, seed uint64) *simnet {
 	return n
 }
 
+func (n *simnet) lose(share float64) { n.mu.Lock(); n.loss = share; n.mu.Unlock() }
+
 // fleet makes the Fleet of a node, which the others hear of at once.
 func (n *simnet) fleet(name string) func(Peers) Fleet {
 	return func(p Peers) Fleet {
@@ -443,12 +445,14 @@ func inNation(t *testing.T, n int, seed uint64, change func(*Config), f func(v *
 					v.found(fmt.Sprint("n", i+1))
 				}
 				v.settle()
+				defer func() {
+					for _, stop := range v.stops {
+						stop()
+					}
+					close(v.net.done)
+					v.net.wg.Wait()
+				}()
 				f(v)
-				for _, stop := range v.stops {
-					stop()
-				}
-				close(v.net.done)
-				v.net.wg.Wait()
 			})
 		})
 	}

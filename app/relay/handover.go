@@ -1,0 +1,422 @@
+package relay
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"agentnet/app/relay/parcel"
+	"agentnet/app/wire"
+)
+
+const (
+	// handoverSettle is how long a session that moves waits for the outcomes of its
+	// own messages, so that what it sends from its new node cannot overtake them.
+	handoverSettle = 2 * time.Second
+	// handoverKept is how long the old node waits for the new one to have the
+	// session, before it keeps it.
+	handoverKept = 5 * time.Second
+	// handoverBytes bounds the frames of one parcel of a session.
+	handoverBytes = 96 << 10
+	// takeHops bounds how far a Take is handed on after a session that moved often.
+	takeHops = 4
+)
+
+// A leaving is a session on its way to another node. Guarded by Session.mu.
+type leaving struct {
+	s      *Session
+	node   string
+	ticket uint64
+	since  int64
+	seq    uint64 // what the client has
+	timer  timer
+	posted bool
+	last   uint64 // the last seq that was posted
+}
+
+// moves remembers where sessions of this node went, for as long as their clients may
+// ask here for them.
+type moves struct {
+	mu sync.Mutex
+	m  map[secretHash]moved
+}
+
+type moved struct {
+	node  string
+	until int64
+}
+
+// wentTo is the node that took a session over; "" when it is not known.
+func (m *moves) wentTo(secret secretHash) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.m[secret].node
+}
+
+func (m *moves) note(secret secretHash, node string, until int64) {
+	m.mu.Lock()
+	if m.m == nil {
+		m.m = make(map[secretHash]moved)
+	}
+	m.m[secret] = moved{node, until}
+	m.mu.Unlock()
+}
+
+// forget drops those that nobody will ask for any more, or one of which came back.
+func (m *moves) forget(secret secretHash) { m.mu.Lock(); delete(m.m, secret); m.mu.Unlock() }
+
+func (m *moves) expire(now int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for secret, v := range m.m {
+		if v.until <= now {
+			delete(m.m, secret)
+		}
+	}
+}
+
+func (h *Hub) sessionOf(secret secretHash) *Session {
+	sh := h.sessionShard(secret)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.m[secret]
+}
+
+// landTake hands a session over to the node that its client came to.
+func (h *Hub) landTake(t *Turn, node string, b []byte) bool {
+	var v parcel.Take
+	if !parcel.Read(b, &v) || len(v.Secret) != len(secretHash{}) {
+		return false
+	}
+	if v.Asker == "" {
+		v.Asker = cloneString(node)
+	}
+	secret := secretHash(v.Secret)
+	s := h.sessionOf(secret)
+	if s == nil {
+		if to := h.moves.wentTo(secret); to != "" && to != v.Asker && v.Hops < takeHops {
+			v.Hops++
+			if h.fleet.Post(to, parcel.Append(nil, &v)) {
+				return true
+			}
+		}
+		h.answerTake(v.Asker, v.Ticket, parcel.TakeUnknown)
+		return true
+	}
+	if s.agent.name != v.Agent {
+		h.answerTake(v.Asker, v.Ticket, parcel.TakeUnknown)
+		return true
+	}
+	s.leave(t, cloneString(v.Asker), v.Ticket, v.Seq)
+	return true
+}
+
+func (h *Hub) answerTake(node string, ticket uint64, result uint8) {
+	h.fleet.Post(node, parcel.Append(nil, &parcel.Handover{Ticket: ticket, Result: result}))
+}
+
+// leave takes the session from its socket and posts it to node, once the outcomes
+// of what it sent are known.
+func (s *Session) leave(t *Turn, node string, ticket, seq uint64) {
+	h := s.hub
+	var old *link
+	s.mu.Lock()
+	for s.link != nil && s.link != old {
+		old = s.link
+		s.mu.Unlock()
+		old.end(t, wire.CloseReplaced, "the session was resumed by a connection to another node")
+		s.mu.Lock()
+	}
+	if s.ended || seq > s.replay.last {
+		ended := s.ended
+		s.mu.Unlock()
+		if !ended {
+			s.closeFor(t, wire.CloseReplaced, "the session cannot be resumed any more")
+		}
+		h.answerTake(node, ticket, parcel.TakeUnknown)
+		return
+	}
+	if s.arriving { // it is not whole here yet
+		s.mu.Unlock()
+		h.answerTake(node, ticket, parcel.TakeRefused)
+		return
+	}
+	var subs []*subscription
+	if s.goneAt == 0 {
+		s.wentAt = s.taken()
+		s.unplug(t)
+		s.goneAt = t.clock()
+		h.resumableN.Add(1)
+		s.agent.connected(-1)
+		h.wheels.arm(&s.timer, s.goneAt+int64(h.cfg.Resume))
+		subs = slices.Clone(s.subs)
+	}
+	if s.leaving != nil {
+		h.wheels.stop(&s.leaving.timer)
+	}
+	l := &leaving{s: s, node: node, ticket: ticket, since: t.clock(), seq: seq}
+	l.timer.owner, l.timer.shard = l, s.secret[0]
+	s.leaving = l
+	s.mu.Unlock()
+	for _, sub := range subs {
+		sub.ch.leave(t, sub, false)
+	}
+	s.agent.declare()
+	l.expire(t, nil)
+}
+
+// expire goes on with a session that leaves: it waits for outcomes, then for the new
+// node.
+func (l *leaving) expire(t *Turn, _ *timer) {
+	s, h := l.s, l.s.hub
+	now := t.clock()
+	s.mu.Lock()
+	if s.leaving != l || s.ended {
+		s.mu.Unlock()
+		return
+	}
+	switch {
+	case !l.posted && s.crossingN.Load() > 0 && now < l.since+int64(handoverSettle):
+		s.mu.Unlock()
+		h.wheels.arm(&l.timer, now+int64(tick))
+		return
+	case l.posted: // the new node did not take it
+		s.leaving = nil
+		s.mu.Unlock()
+		return
+	}
+	l.posted = true
+	opens := s.openAsks(now)
+	s.mu.Unlock()
+	opens = append(opens, s.openServed(now)...)
+	card, keys := s.agent.published()
+	known := h.keysOf(s.agent, now)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving != l || s.ended {
+		return
+	}
+	s.acked(l.seq)
+	l.last = s.replay.last
+	parts := s.pack(l, opens, known, card, keys)
+	for _, p := range parts {
+		if !h.fleet.Post(l.node, parcel.Append(nil, p)) {
+			s.leaving = nil
+			return
+		}
+	}
+	h.wheels.arm(&l.timer, now+int64(handoverKept))
+}
+
+// pack makes the parcels of a session. s.mu must be held.
+func (s *Session) pack(l *leaving, opens []parcel.Open, known []parcel.Key, card, keys []byte) (parts []*parcel.Handover) {
+	head := &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted, Last: s.replay.last, Lost: s.lost, Acks: s.acks, Went: s.wentAt, State: s.state,
+		BeatMS: s.beat.Milliseconds(), Opens: opens, Keys: known, Card: card, AgKeys: keys}
+	for _, sub := range s.subs {
+		head.Places = append(head.Places, parcel.Place{Channel: sub.ch.name, Epoch: sub.epoch, Offset: sub.position(), Presence: sub.presence})
+	}
+	parts = append(parts, head)
+	size := 0
+	for i := range s.replay.len() {
+		f := s.packFrame(s.replay.at(i))
+		if size += len(f.Data); size > handoverBytes {
+			parts[len(parts)-1].More = true
+			parts = append(parts, &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted})
+			size = len(f.Data)
+		}
+		last := parts[len(parts)-1]
+		last.Frames = append(last.Frames, f)
+	}
+	return parts
+}
+
+// packFrame is one kept frame as another node gets it. s.mu must be held.
+func (s *Session) packFrame(e *replayEntry) parcel.Frame {
+	f := parcel.Frame{Data: e.sealed, ExpiresMS: e.expires}
+	if s.enc != wire.Protobuf {
+		f.Data = transcode(e.sealed, s.enc, wire.Protobuf)
+	}
+	if p := e.parked; p != nil {
+		p.mu.Lock()
+		f.Parked, f.Receipts, f.Handed = !p.gone && p.only == nil, p.Receipts, p.handed
+		p.mu.Unlock()
+		f.ExpiresMS = p.ExpiresMS
+	}
+	return f
+}
+
+// openAsks are the session's own requests. s.mu must be held.
+func (s *Session) openAsks(now int64) (out []parcel.Open) {
+	for _, p := range s.asks {
+		out = append(out, parcel.Open{Number: p.number, Asked: p.askID, To: p.to, LeftMS: (p.deadline - now) / int64(time.Millisecond)})
+	}
+	return out
+}
+
+// openServed are the requests that the session is to answer.
+func (s *Session) openServed(now int64) (out []parcel.Open) {
+	h := s.hub
+	s.mu.Lock()
+	for number, node := range s.served {
+		out = append(out, parcel.Open{Number: number, Node: node})
+	}
+	s.mu.Unlock()
+	if h.requestN.Load() == 0 {
+		return out
+	}
+	for i := range h.requests {
+		sh := &h.requests[i]
+		sh.mu.Lock()
+		for number, p := range sh.m {
+			if p.server == s {
+				out = append(out, parcel.Open{Number: number})
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return out
+}
+
+// published is what the agent says of itself.
+func (a *agent) published() (card, keys []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.card, a.keys
+}
+
+// landTaken lets go of a session that another node has now.
+func (h *Hub) landTaken(t *Turn, node string, b []byte) bool {
+	var v parcel.Taken
+	if !parcel.Read(b, &v) || len(v.Secret) != len(secretHash{}) {
+		return false
+	}
+	secret := secretHash(v.Secret)
+	t.outcome(node, parcel.Outcome{Number: v.Ticket, Result: parcel.Done})
+	if s := h.sessionOf(secret); s != nil && s.depart(t, node, v.Ticket) || h.moves.wentTo(secret) == node {
+		return true
+	}
+	h.fleet.Post(node, parcel.Append(nil, &parcel.Tail{Secret: v.Secret, Refused: true}))
+	return true
+}
+
+// depart ends the session here: node has it. What came since it was posted follows.
+func (s *Session) depart(t *Turn, node string, ticket uint64) bool {
+	h := s.hub
+	s.mu.Lock()
+	l := s.leaving
+	if l == nil || !l.posted || l.node != node || l.ticket != ticket || s.ended || s.link != nil {
+		s.mu.Unlock()
+		return false
+	}
+	s.leaving, s.ended = nil, true
+	h.wheels.stop(&l.timer)
+	h.wheels.stop(&s.timer)
+	h.resumableN.Add(-1)
+	s.queue.Clear()
+	s.account()
+	left := s.replay
+	s.replay = replay{last: left.last}
+	tail := &parcel.Tail{Secret: slices.Clone(s.secret[:]), Lost: s.lost}
+	var parked []*parkedMessage
+	for seq := left.first(); left.len() > 0; seq++ {
+		e := left.drop()
+		if seq > l.last {
+			tail.Frames = append(tail.Frames, s.packFrame(&e))
+		}
+		if e.parked != nil {
+			parked = append(parked, e.parked)
+		}
+	}
+	subs, asks := s.subs, s.asks
+	s.subs, s.slab, s.asks = nil, nil, nil
+	s.movedTo = node
+	s.mu.Unlock()
+
+	sh := h.sessionShard(s.secret)
+	sh.mu.Lock()
+	delete(sh.m, s.secret)
+	sh.mu.Unlock()
+	h.sessionN.Add(-1)
+	h.moves.note(s.secret, node, t.clock()+2*int64(h.cfg.Resume))
+	h.noteDeparture(t.clock(), s, node)
+	s.packPrivate(tail)
+	h.fleet.Post(node, parcel.Append(nil, tail))
+	for _, p := range asks { // answers follow the session
+		p.telling.Lock()
+		sh := &h.requests[p.number%shards]
+		sh.mu.Lock()
+		p.movedTo, p.sent = node, 0
+		sh.mu.Unlock()
+		p.telling.Unlock()
+	}
+	for _, sub := range subs {
+		sub.ch.moveOut(t, sub)
+	}
+	s.agent.part(s)
+	s.agent.declare()
+	for _, p := range parked {
+		h.handedOver(p, s)
+	}
+	h.forwardParked(t, s.agent.name)
+	return true
+}
+
+// handedOver forgets a parked message that went with a session, unless another
+// session of this node has it too.
+func (h *Hub) handedOver(p *parkedMessage, s *Session) {
+	p.release(s)
+	p.mu.Lock()
+	others := len(p.holders) > 0
+	p.mu.Unlock()
+	if !others {
+		h.mailDone(p)
+	}
+}
+
+// packPrivate adds to the tail what waited in the mailbox for this session alone.
+func (s *Session) packPrivate(tail *parcel.Tail) {
+	if !s.hadMail {
+		return
+	}
+	for _, e := range s.hub.mail.Waiting(s.agent.name) {
+		p := e.Value
+		if p.only != s {
+			continue
+		}
+		msg := wire.Message{Seq: 1, From: p.From, To: p.To, Payload: p.Payload, MessageID: p.Parked.MessageID, TimeMS: p.TimeMS, Class: p.Class, Headers: p.Headers}
+		buf := wire.AppendMessage(make([]byte, wire.HeaderRoom, 512), wire.Protobuf, &msg)
+		tail.Frames = append(tail.Frames, parcel.Frame{Data: wire.Seal(wire.Protobuf, buf)})
+		s.hub.mailDone(p)
+	}
+}
+
+// moveOut takes a subscription out whose session lives at another node now: nobody
+// left the channel.
+func (c *channel) moveOut(t *Turn, sub *subscription) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sub.s.mu.Lock()
+	sub.dead = true
+	sub.s.mu.Unlock()
+	if sub.index >= 0 {
+		c.drop(sub)
+	}
+	c.forgive(sub)
+}
+
+// sendAfter posts a frame that came for a session after it moved: a cancel, which
+// carries no seq.
+func (s *Session) sendAfter(frame []byte) {
+	s.mu.Lock()
+	node := s.movedTo
+	if node != "" {
+		s.tailN++
+	}
+	n := s.tailN
+	s.mu.Unlock()
+	if node == "" {
+		return
+	}
+	s.hub.fleet.Post(node, parcel.Append(nil, &parcel.Tail{Secret: s.secret[:], Index: n, Frames: []parcel.Frame{{Data: frame, Bare: true}}}))
+}
