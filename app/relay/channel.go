@@ -59,6 +59,7 @@ type channel struct {
 	unsaved  []Publication   // not yet stored by the Broker
 	holed    bool            // something could not be stored: the stored history ended
 	dead     bool            // removed from the directory
+	footing
 }
 
 // A subscription is one session's place in one channel.
@@ -115,7 +116,10 @@ func (h *Hub) addChannel(sh *channelShard, name string) *channel {
 	rule := h.ruleFor(name)
 	c := &channel{hub: h, name: name, rule: rule, epoch: newEpoch(),
 		window: history.New[Publication](h.recent(rule))}
-	if h.cfg.Broker != nil && rule.Keep.Count > 0 {
+	switch {
+	case h.fleet != nil:
+		c.find()
+	case h.cfg.Broker != nil && rule.Keep.Count > 0:
 		c.opening = true
 		h.historian.open(h, c)
 	}
@@ -221,6 +225,16 @@ func (p *Publication) size() int {
 
 // accept gives p its offset and queues it for the next pass. c.mu must be held.
 func (c *channel) accept(t *Turn, p Publication, by *caller, once *dedupEntry) {
+	switch {
+	case c.astray:
+		c.find()
+		c.hub.undo(t, once, &errNoHome)
+		by.fail(t, errNoHome)
+		return
+	case c.home != "":
+		c.postPub(t, &p, by, once)
+		return
+	}
 	size := p.size()
 	if c.waitSize > 0 && c.waitSize+size > waitingBytes {
 		e := wire.Error{Code: wire.Overloaded, Message: "the channel delivers slower than this is published", RetryAfterMS: 100}
@@ -233,13 +247,8 @@ func (c *channel) accept(t *Turn, p Publication, by *caller, once *dedupEntry) {
 	c.lastMS, c.quiet = p.TimeMS, 0
 	c.count++
 	t.count.messages++
-	if len(c.subs) > 0 {
-		c.waiting = append(c.waiting, p)
-		c.waitSize += size
-		if !c.queued {
-			c.queued = true
-			t.channels = append(t.channels, c)
-		}
+	if len(c.subs) > 0 || c.hub.fleet != nil {
+		c.queuePass(t, p, size)
 	}
 	if c.rule.Keep.Count > 0 && c.hub.cfg.Broker != nil {
 		c.save(t, p)
@@ -261,8 +270,11 @@ func (c *channel) pass(t *Turn) {
 	c.passing = true
 	batch := c.waiting
 	c.waiting, c.spare, c.waitSize = c.spare[:0], nil, 0
-	n := len(c.subs)
+	n, epoch, home := len(c.subs), c.epoch, c.home == ""
 	c.mu.Unlock()
+	if home && c.hub.fleet != nil {
+		c.postPubs(t, epoch, batch)
+	}
 
 	var shared [wire.Encodings]passFrames
 	for from := 0; from < n; from += passChunk {
@@ -271,7 +283,7 @@ func (c *channel) pass(t *Turn) {
 		c.mu.Unlock()
 		for _, sub := range t.subs {
 			if sub != nil {
-				sub.deliver(t, batch, &shared)
+				sub.deliver(t, epoch, batch, &shared)
 			}
 		}
 	}

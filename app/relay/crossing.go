@@ -37,7 +37,8 @@ type crossing struct {
 	report func(t *Turn, o *parcel.Outcome) // an errand: what to do in the end; no lock is held
 	timer  timer
 
-	posted bool // guarded by the route's shard: counted in route.out
+	ch     *channel // of a publication: its channel
+	posted bool     // guarded by the route's shard: counted in route.out
 
 	// Guarded by the crossing's shard.
 	sealed   []byte // what was posted, or will be
@@ -49,6 +50,8 @@ type crossing struct {
 	parked   bool
 	carried  bool // an errand was done
 	err      *wire.Error
+	epoch    string // of a publication that was accepted
+	offset   uint64
 }
 
 type crossShard struct {
@@ -128,6 +131,8 @@ func (h *Hub) arrived(t *Turn, number uint64, node string, o *parcel.Outcome) {
 		x.parked = true
 	case parcel.Done:
 		x.carried = true
+	case parcel.Published:
+		x.epoch, x.offset = cloneString(o.Epoch), o.Offset
 	case parcel.Failed:
 		if x.err = o.Err; x.err == nil {
 			x.err = &errNoWay
@@ -150,6 +155,10 @@ func (x *crossing) heard(node string) bool {
 		was := x.local
 		x.local = false
 		return was
+	}
+	if x.ch != nil { // a home that moved hands it on, and the new one answers
+		x.hosts = nil
+		return true
 	}
 	i := slices.Index(x.hosts, node)
 	if i < 0 {
@@ -197,6 +206,10 @@ func (h *Hub) crossed(t *Turn, x *crossing) {
 			o.Result, o.Err = parcel.Failed, x.err
 		}
 		x.report(t, &o)
+		return
+	}
+	if x.ch != nil {
+		h.published(t, x)
 		return
 	}
 	ok := wire.OK{For: wire.KindSend, Outcome: wire.Parked}

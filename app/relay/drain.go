@@ -1,21 +1,37 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"agentnet/app/wire"
 )
 
-// drainStep is how often the next wave of a drain is closed.
-const drainStep = 50 * time.Millisecond
+const (
+	// drainStep is how often the next wave of a drain is closed.
+	drainStep = 50 * time.Millisecond
+	// drainMoves is how long a draining node waits for clients to fetch their sessions
+	// from other nodes, after the last socket was closed.
+	drainMoves = 10 * time.Second
+	// drainMail is how long it waits for other nodes to have its parked messages.
+	drainMail = 5 * time.Second
+	// drainEndpoints is how many other nodes a client is told of.
+	drainEndpoints = 3
+)
 
-const drainReason = "this node is shutting down; reconnect and resume"
+const (
+	drainReason = "this node is shutting down; reconnect and resume"
+	shedReason  = "another node has more room; reconnect there and resume"
+)
 
 // Drain lets no connection in, tells every client, closes them spread over window
 // so that they do not come back all at once, and returns when all are gone or ctx
-// ends. Their sessions stay resumable as long as the process lives.
+// ends. Their sessions stay resumable as long as the process lives; with other
+// nodes Drain also waits a while for them to fetch the sessions, and leaves to them
+// what is still parked here.
 func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 	h.draining.Store(true)
 	var all []*link
@@ -23,29 +39,117 @@ func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	t := h.NewTurn()
 	delay := window / 2
-	n := wire.Notice{Kind: "drain", Message: drainReason, ReconnectInMS: max(delay.Milliseconds(), 100)}
+	n := wire.Notice{Kind: "drain", Message: drainReason, ReconnectInMS: max(delay.Milliseconds(), 100), Endpoints: h.elsewhere()}
 	h.tellAll(t, &n)
 	t.Flush(true)
-	if err := h.closeInWaves(ctx, t, all, window); err != nil {
+	if err := h.closeInWaves(ctx, t, all, window, drainReason); err != nil {
 		return err
 	}
+	err := h.waitFor(ctx, func() bool {
+		// Some were admitted just before the drain began.
+		h.links.each(func(l *link) { l.end(t, wire.CloseDrain, drainReason) })
+		t.Flush(true)
+		return h.links.n.Load() == 0
+	})
+	if err != nil || h.fleet == nil {
+		return err
+	}
+	return h.handAllOver(ctx, t)
+}
+
+// elsewhere are endpoints of other nodes.
+func (h *Hub) elsewhere() []string {
+	if h.fleet == nil {
+		return nil
+	}
+	return h.fleet.Least(drainEndpoints)
+}
+
+// waitFor asks until ok, or ctx ends.
+func (h *Hub) waitFor(ctx context.Context, ok func() bool) error {
 	beat := time.NewTicker(drainStep)
 	defer beat.Stop()
-	for h.links.n.Load() > 0 {
+	for !ok() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beat.C:
 		}
-		// Some were admitted just before the drain began.
-		h.links.each(func(l *link) { l.end(t, wire.CloseDrain, drainReason) })
-		t.Flush(true)
 	}
 	return nil
 }
 
+// handAllOver leaves to other nodes what a drained one still holds: sessions go as
+// their clients ask for them; of the others, what may be parked is, and what is
+// parked moves.
+func (h *Hub) handAllOver(ctx context.Context, t *Turn) error {
+	if len(h.fleet.Nodes(nil)) == 0 {
+		return nil
+	}
+	h.yieldAll(t)
+	moves, cancel := context.WithTimeout(ctx, drainMoves)
+	defer cancel()
+	h.waitFor(moves, func() bool { return h.sessionN.Load() == 0 })
+	for i := range h.sessions {
+		sh := &h.sessions[i]
+		var left []*Session
+		sh.mu.Lock()
+		for _, s := range sh.m {
+			left = append(left, s)
+		}
+		sh.mu.Unlock()
+		for _, s := range left {
+			s.end(t, true)
+		}
+	}
+	t.Flush(true)
+	mail, done := context.WithTimeout(ctx, drainMail)
+	defer done()
+	tried := make(map[string]bool)
+	h.waitFor(mail, func() bool {
+		h.sendMailAway(t, tried)
+		t.Flush(true)
+		return h.mail.Count() == 0
+	})
+	if n := h.mail.Count(); n > 0 {
+		h.log.Warn("parked messages stay on this node's disk until it starts again", "count", n)
+	}
+	return ctx.Err()
+}
+
+// sendMailAway posts what is parked here to the nodes that hold its receivers, or
+// to any. tried are the agents that are under way.
+func (h *Hub) sendMailAway(t *Turn, tried map[string]bool) {
+	nodes := h.fleet.Nodes(nil)
+	for _, agent := range h.mail.Agents() {
+		if tried[agent] || len(nodes) == 0 {
+			continue
+		}
+		if len(h.hosts(nil, agent)) > 0 {
+			h.forwardParked(t, agent)
+			continue
+		}
+		batch := h.mailBatch(t, agent)
+		if len(batch) == 0 {
+			continue
+		}
+		tried[agent] = true
+		node := nodes[rand.IntN(len(nodes))]
+		h.postMail(t, node, batch, true, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
+	}
+}
+
+// sendMoreAway goes on with an agent whose first messages another node has.
+func (h *Hub) sendMoreAway(t *Turn, node, agent string, ok bool) {
+	batch := h.mailBatch(t, agent)
+	if !ok || len(batch) == 0 {
+		return
+	}
+	h.postMail(t, node, batch, true, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
+}
+
 // closeInWaves closes the connections evenly over window, be they few or many.
-func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window time.Duration) error {
+func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window time.Duration, reason string) error {
 	beat := time.NewTicker(drainStep)
 	defer beat.Stop()
 	began, closed := time.Now(), 0
@@ -55,7 +159,7 @@ func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window tim
 			due = 1 + int(float64(len(all)-1)*float64(spent)/float64(window))
 		}
 		for ; closed < due; closed++ {
-			all[closed].end(t, wire.CloseDrain, drainReason)
+			all[closed].end(t, wire.CloseDrain, reason)
 		}
 		t.Flush(true)
 		if closed == len(all) {
@@ -68,4 +172,80 @@ func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window tim
 		}
 	}
 	return nil
+}
+
+// Shed moves up to n connections to other nodes, because those have more room:
+// each is told the endpoints by a notice and closed, spread over window. Quiet ones
+// go first, and none that waits for a reply while there are others. It returns how
+// many it closed, when that is done or ctx ends.
+func (h *Hub) Shed(ctx context.Context, n int, endpoints []string, window time.Duration) int {
+	chosen := h.quietest(n)
+	t := h.NewTurn()
+	notice := wire.Notice{Kind: "rebalance", Message: shedReason, ReconnectInMS: 100, Endpoints: endpoints}
+	began := time.Now()
+	beat := time.NewTicker(drainStep)
+	defer beat.Stop()
+	for i, l := range chosen {
+		for time.Since(began) < window*time.Duration(i)/time.Duration(len(chosen)) {
+			select {
+			case <-ctx.Done():
+				return i
+			case <-beat.C:
+			}
+		}
+		l.tell(t, &notice)
+		l.end(t, wire.CloseDrain, shedReason)
+		t.Flush(true)
+	}
+	return len(chosen)
+}
+
+// quietest are the n connections that a move disturbs least.
+func (h *Hub) quietest(n int) []*link {
+	type candidate struct {
+		l    *link
+		busy int
+		seen int64
+	}
+	var all []candidate
+	h.links.each(func(l *link) {
+		l.mu.Lock()
+		s := l.session
+		l.mu.Unlock()
+		if s == nil {
+			return
+		}
+		s.mu.Lock()
+		busy := len(s.asks)*4 + len(s.served)*4 + s.queue.Len() + s.replay.len()
+		live := s.link == l && s.live() && !s.arriving
+		s.mu.Unlock()
+		if live {
+			all = append(all, candidate{l, busy, l.seen.Load()})
+		}
+	})
+	slices.SortFunc(all, func(a, b candidate) int { return cmp.Or(cmp.Compare(a.busy, b.busy), cmp.Compare(a.seen, b.seen)) })
+	var out []*link
+	for _, c := range all[:min(max(n, 0), len(all))] {
+		out = append(out, c.l)
+	}
+	return out
+}
+
+// tell sends a notice to one connection.
+func (l *link) tell(t *Turn, n *wire.Notice) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state == linkOpen {
+		t.frame = wire.AppendNotice(t.room(), l.info.Encoding, n)
+		l.answer(t, wire.Seal(l.info.Encoding, t.frame))
+	}
+}
+
+// cutNotice tells every client that the other nodes cannot be reached, or can again.
+func (h *Hub) cutNotice(t *Turn, cut bool) {
+	n := wire.Notice{Kind: "cluster", Level: "whole", Message: "all nodes can be reached again"}
+	if cut {
+		n.Level, n.Message = "cut", "other nodes cannot be reached: agents of this node reach each other, others do not"
+	}
+	h.tellAll(t, &n)
 }

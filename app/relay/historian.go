@@ -125,23 +125,32 @@ func (h *Hub) runHistorian(ctx context.Context) {
 func (h *Hub) openChannel(ctx context.Context, c *channel) {
 	ctx, cancel := context.WithTimeout(ctx, brokerTime)
 	defer cancel()
+	at, err := h.openStored(ctx, c, c.epoch)
+	h.finishOpen(c, func(*Turn) {
+		if err != nil {
+			c.holed = true
+			return
+		}
+		c.epoch = at.Epoch
+		c.window.Reset(at.Offset)
+	})
+}
+
+// openStored asks the Broker where the history of a channel stands until it answers
+// or ctx ends.
+func (h *Hub) openStored(ctx context.Context, c *channel, epoch string) (Position, error) {
 	wait := openRetry
 	for {
 		call, done := context.WithTimeout(ctx, brokerTime/4)
-		at, err := h.cfg.Broker.Open(call, c.name, c.epoch)
+		at, err := h.cfg.Broker.Open(call, c.name, epoch)
 		done()
 		if err == nil {
-			h.finishOpen(c, func() {
-				c.epoch = at.Epoch
-				c.window.Reset(at.Offset)
-			})
-			return
+			return at, nil
 		}
 		select {
 		case <-ctx.Done():
 			h.log.Warn("stored history cannot be reached; the channel goes on without it", "channel", c.name, "error", err)
-			h.finishOpen(c, func() { c.holed = true })
-			return
+			return Position{}, err
 		case <-time.After(wait):
 			wait = min(2*wait, 2*time.Second)
 		}
@@ -150,12 +159,17 @@ func (h *Hub) openChannel(ctx context.Context, c *channel) {
 
 // finishOpen runs the deferred commands in their order and opens the channel when
 // none is left.
-func (h *Hub) finishOpen(c *channel, set func()) {
+func (h *Hub) finishOpen(c *channel, set func(t *Turn)) {
 	t := h.borrow()
 	defer h.giveBack(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	set()
+	set(t)
+	c.runDeferred(t)
+}
+
+// runDeferred opens the channel. c.mu must be held.
+func (c *channel) runDeferred(t *Turn) {
 	for len(c.deferred) > 0 {
 		f := c.deferred[0]
 		c.deferred = c.deferred[1:]

@@ -13,11 +13,11 @@ type passFrames struct {
 }
 
 // deliver gives the publications of a pass to one subscriber.
-func (sub *subscription) deliver(t *Turn, batch []Publication, shared *[wire.Encodings]passFrames) {
+func (sub *subscription) deliver(t *Turn, epoch string, batch []Publication, shared *[wire.Encodings]passFrames) {
 	s := sub.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sub.dead || sub.paused || !s.live() {
+	if sub.dead || sub.paused || !s.live() || sub.epoch != epoch {
 		return
 	}
 	last := batch[len(batch)-1].Offset

@@ -27,6 +27,7 @@ func (s *Session) history(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, errChannels)
 		return
 	}
+	ch.follow()
 	limit := pageSize(c.Limit)
 	var since *wire.Since
 	if c.HasSince {
@@ -39,6 +40,10 @@ func (s *Session) history(t *Turn, l *link, c *wire.Command) {
 
 // past answers a history command. c.mu must be held.
 func (c *channel) past(t *Turn, by *caller, since *wire.Since, limit int) {
+	if c.astray {
+		by.fail(t, errNoHome)
+		return
+	}
 	from, gone := c.pastFrom(since, limit)
 	if gone {
 		by.fail(t, wire.Error{Code: wire.Gone, Message: "the channel began a new epoch, " + c.epoch + "; its history since the old one is gone"})

@@ -80,6 +80,16 @@ func (h *Hub) landParcel(t *Turn, node string, kind parcel.Kind, b []byte) bool 
 		return h.landAnswer(t, node, b)
 	case parcel.KindCancel:
 		return h.landCancel(t, node, b)
+	case parcel.KindPublish:
+		return h.landPublish(t, node, b)
+	case parcel.KindPubs:
+		return h.landPubs(t, node, b)
+	case parcel.KindSync:
+		return h.landSync(t, node, b)
+	case parcel.KindState:
+		return h.landState(t, node, b)
+	case parcel.KindEvent:
+		return h.landEvent(t, node, b)
 	case parcel.KindTake:
 		return h.landTake(t, node, b)
 	case parcel.KindHandover:
@@ -116,12 +126,14 @@ func (p peers) Left(node string, planned bool) {
 	h.nodeLeft(t, node)
 	h.requestsLeft(t, node)
 	h.ticketsLeft(t, node)
+	h.refind(func(c *channel) bool { return c.home == node })
 }
 
 // Lost notes parcels that will never come. Direct messages among them are told by
 // their own node, which gets no outcome; replies by the number of the next one.
 func (p peers) Lost(node string, parcels uint64) {
 	p.h.totals.parcelsLost.Add(parcels)
+	p.h.refind(func(c *channel) bool { return c.home == node && c.synced })
 	p.h.log.Warn("parcels of another node were lost on the way", "node", node, "parcels", parcels)
 }
 
@@ -179,9 +191,19 @@ func (h *Hub) forwardAll(t *Turn, round int) {
 	}
 }
 
-// Home and Cut are told to channels.
-func (p peers) Home(channel string, home Home, planned bool) {}
-func (p peers) Cut(cut bool)                                 {}
+// Home goes on with a channel whose home is another. A planned move needs nothing
+// else: the new home has the window and the epoch, and says so when it is asked.
+func (p peers) Home(channel string, home Home, _ bool) { p.h.homeMoved(channel, home) }
+
+// Cut tells the clients, and lets this node's channels go on without the others: each
+// gets a home that can be reached.
+func (p peers) Cut(cut bool) {
+	h := p.h
+	t := h.borrow()
+	defer h.giveBack(t)
+	h.cutNotice(t, cut)
+	h.refind(func(c *channel) bool { return c.home != "" })
+}
 
 // requestsLeft ends the requests that a node was asked or had asked.
 func (h *Hub) requestsLeft(t *Turn, node string) {

@@ -85,13 +85,20 @@ func (c *channel) has(a *agent) bool {
 // event tells those who asked for it that somebody came, went or changed. c.mu
 // must be held.
 func (c *channel) event(t *Turn, what, agent string, state wire.AgentState) {
-	if c.watchers == 0 || c.hub.overload().DropsPresence() {
+	if c.watchers == 0 && len(c.far) == 0 || c.hub.overload().DropsPresence() {
 		return
 	}
 	ev := wire.PresenceEvent{Channel: c.name, Event: what, Agent: agent, State: state}
 	if what == "leave" {
 		ev.State = ""
 	}
+	c.eventElsewhere(t, &ev)
+	c.tellWatchers(t, &ev)
+}
+
+// tellWatchers writes a presence event to those of this node who asked for it. c.mu
+// must be held.
+func (c *channel) tellWatchers(t *Turn, ev *wire.PresenceEvent) {
 	var sealed [wire.Encodings][]byte
 	for _, sub := range c.subs {
 		if sub == nil || !sub.presence {
@@ -105,7 +112,7 @@ func (c *channel) event(t *Turn, what, agent string, state wire.AgentState) {
 			t.count.dropped[dropPresence]++
 		default:
 			if sealed[s.enc] == nil {
-				buf := wire.AppendPresence(make([]byte, wire.HeaderRoom, 256), s.enc, &ev)
+				buf := wire.AppendPresence(make([]byte, wire.HeaderRoom, 256), s.enc, ev)
 				sealed[s.enc] = wire.Seal(s.enc, buf)
 			}
 			s.push(t, sealed[s.enc], wire.Low)

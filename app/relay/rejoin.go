@@ -41,6 +41,7 @@ func (sub *subscription) rejoin(t *Turn, l *link, since *wire.Since) {
 		sub.lose(t)
 		return
 	}
+	c.follow()
 	if c != sub.ch { // it was removed meanwhile and made anew
 		sub = s.replaceSub(sub, c)
 	}

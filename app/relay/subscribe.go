@@ -36,6 +36,7 @@ func (s *Session) subscribe(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, errChannels)
 		return
 	}
+	ch.follow()
 	sub := &subscription{ch: ch, s: s, index: -1, presence: c.Presence, paused: true}
 	var since *wire.Since
 	if c.HasSince {
@@ -77,7 +78,7 @@ func (sub *subscription) lose(t *Turn) {
 	sub.s.forgetSub(sub)
 	sub.ch.leave(t, sub, true)
 	sub.s.mu.Lock()
-	sub.ch.pushGap(t, sub.s, unknownLoss)
+	sub.ch.pushGap(t, sub.s, "", 0, unknownLoss)
 	sub.s.mu.Unlock()
 }
 
@@ -108,6 +109,10 @@ func (s *Session) forgetSub(sub *subscription) {
 // admit answers subscribe (by is nil on resume) and puts the subscriber in its
 // place, instead of old if that is not nil. c.mu must be held.
 func (c *channel) admit(t *Turn, l *link, sub, old *subscription, by *caller, since *wire.Since) {
+	if c.astray {
+		c.turnAway(t, sub, old, by)
+		return
+	}
 	e := entrance{link: l, sub: sub, by: by}
 	if old != nil && old.index >= 0 && old.ch == c {
 		e.known = true
@@ -137,6 +142,28 @@ func (c *channel) admit(t *Turn, l *link, sub, old *subscription, by *caller, si
 		}
 	}
 	c.enterLate(t, &e, since.Offset)
+}
+
+// turnAway refuses a subscriber, because the channel's home cannot be reached. c.mu
+// must be held.
+func (c *channel) turnAway(t *Turn, sub, old *subscription, by *caller) {
+	for _, gone := range []*subscription{sub, old} {
+		if gone == nil {
+			continue
+		}
+		if gone.index >= 0 {
+			c.drop(gone)
+		}
+		c.forgive(gone)
+		gone.s.forgetSub(gone)
+	}
+	if by != nil {
+		by.fail(t, errNoHome)
+		return
+	}
+	sub.s.mu.Lock()
+	c.pushGap(t, sub.s, "", 0, unknownLoss)
+	sub.s.mu.Unlock()
 }
 
 // bury makes sure that nothing of a replaced subscription is sent any more. c.mu
@@ -215,7 +242,7 @@ func (c *channel) after(offset uint64, limit int) (out []Publication) {
 // a resume brings it back. c.mu must be held.
 func (c *channel) enter(t *Turn, e *entrance, missed []Publication, gap uint64) {
 	sub, s := e.sub, e.sub.s
-	joins := c.watchers > 0 && e.by != nil && !e.known && !c.has(s.agent)
+	joins := (c.watchers > 0 || len(c.far) > 0) && e.by != nil && !e.known && !c.has(s.agent)
 	last := c.window.Last()
 	s.mu.Lock()
 	if sub.dead || s.ended || s.link != e.link || sub.index >= 0 {
@@ -232,7 +259,9 @@ func (c *channel) enter(t *Turn, e *entrance, missed []Publication, gap uint64) 
 	c.subs = append(c.subs, sub)
 	c.hub.subscriptionN.Add(1)
 	if sub.presence {
-		c.watchers++
+		if c.watchers++; c.watchers == 1 && c.hub.fleet != nil {
+			c.tellWatch(t)
+		}
 	}
 	if e.by != nil {
 		ok := wire.OK{For: wire.KindSubscribe, Epoch: c.epoch, Offset: last, Recovered: e.recovered}
@@ -246,7 +275,11 @@ func (c *channel) enter(t *Turn, e *entrance, missed []Publication, gap uint64) 
 		sub.wrote, sub.sent = e.from, e.from
 		if gap > 0 { // lost with its socket, it has to be told again
 			sub.fallBehind()
-			c.pushGap(t, s, gap)
+			at := e.from + gap
+			if gap == unknownLoss {
+				at = last
+			}
+			c.pushGap(t, s, c.epoch, at, gap)
 		}
 		if len(missed) > 0 {
 			sub.deliverSome(t, missed)
@@ -268,8 +301,9 @@ func (c *channel) forgive(sub *subscription) {
 	}
 }
 
-// pushGap names a loss in this channel. s.mu must be held.
-func (c *channel) pushGap(t *Turn, s *Session, missed uint64) {
+// pushGap names a loss in this channel, and the epoch and offset at which the session
+// stands then ("" when it is not subscribed any more). s.mu must be held.
+func (c *channel) pushGap(t *Turn, s *Session, epoch string, offset, missed uint64) {
 	if !s.live() {
 		return
 	}
@@ -277,7 +311,7 @@ func (c *channel) pushGap(t *Turn, s *Session, missed uint64) {
 		missed = 0
 	}
 	t.count.gaps++
-	t.frame = wire.AppendGap(t.room(), s.enc, &wire.Gap{Channel: c.name, Missed: missed})
+	t.frame = wire.AppendGap(t.room(), s.enc, &wire.Gap{Channel: c.name, Missed: missed, Epoch: epoch, Offset: offset})
 	s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Critical)
 	t.markUrgent(s)
 }
@@ -315,7 +349,7 @@ func (c *channel) leave(t *Turn, sub *subscription, forGood bool) {
 		sub.awaited = true
 		c.awaited++
 	}
-	if forGood && c.watchers > 0 && !c.has(s.agent) {
+	if forGood && (c.watchers > 0 || len(c.far) > 0) && !c.has(s.agent) {
 		c.event(t, "leave", s.agent.name, wire.Offline)
 	}
 }

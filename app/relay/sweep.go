@@ -13,10 +13,14 @@ func (h *Hub) expireChannels(t *Turn, round int) {
 			c.count = 0
 			c.window.Bound(h.recent(c.rule))
 			c.window.Expire(t.wallMS())
-			if len(c.subs) == 0 && c.awaited == 0 && c.window.Len() == 0 && !c.opening && !c.passing && len(c.waiting) == 0 && len(c.unsaved) == 0 &&
+			stays := c.sweepHome(t)
+			if !stays && len(c.subs) == 0 && c.awaited == 0 && c.window.Len() == 0 && !c.opening && !c.passing && len(c.waiting) == 0 && len(c.unsaved) == 0 &&
 				t.wallMS()-c.lastMS > c.rule.Recent.Age.Milliseconds() && c.idle() {
 				c.dead = true
 				delete(sh.m, name)
+				if h.fleet != nil && c.home == "" {
+					h.fleet.Yield(name, "")
+				}
 				h.channelN.Add(-1)
 			}
 			c.mu.Unlock()

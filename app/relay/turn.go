@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"agentnet/app/relay/parcel"
 	"agentnet/app/relay/queue"
 	"agentnet/app/wire"
 )
@@ -60,6 +61,8 @@ type Turn struct {
 	parts [][]byte        // their sealed frames
 	subs  []*subscription // one chunk of a channel's pass
 
+	nodes      []string
+	pubs       []parcel.Pub
 	hosts      []Host         // the nodes that hold one agent
 	outcomes   []nodeOutcomes // what other nodes are told in the end
 	concluded  []func(t *Turn)

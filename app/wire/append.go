@@ -241,6 +241,8 @@ func AppendGap(dst []byte, enc Encoding, v *Gap) []byte {
 	mark, room := w.frame(0, KindGap, numberGap, 64)
 	w.text(fChannel, v.Channel)
 	w.uint(fMissed, v.Missed)
+	w.text(fEpoch, v.Epoch)
+	w.uint(fOffset, v.Offset)
 	return w.endFrame(mark, room)
 }
 

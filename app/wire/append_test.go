@@ -47,7 +47,7 @@ func TestAppendJSON(t *testing.T) {
 		{"refusal", AppendReply(nil, JSON, &Reply{ID: 3, Seq: 2, From: "b", Err: &Error{Code: "full"}}), `{"id":3,"reply":{"seq":2,"from":"b","error":{"code":"full"}}}`},
 		{"receipt", AppendReceipt(nil, JSON, &Receipt{2, "01J", "b", ReceiptDone, "ok", 5}), `{"receipt":{"seq":2,"id":"01J","from":"b","state":"done","note":"ok","time":5}}`},
 		{"presence", AppendPresence(nil, JSON, &PresenceEvent{"c", "join", "a", Available}), `{"presence":{"channel":"c","event":"join","agent":"a","state":"available"}}`},
-		{"gap", AppendGap(nil, JSON, &Gap{"c", 3}), `{"gap":{"channel":"c","missed":3}}`},
+		{"gap", AppendGap(nil, JSON, &Gap{"c", 3, "e", 7}), `{"gap":{"channel":"c","missed":3,"epoch":"e","offset":7}}`},
 		{"gap of the session", AppendGap(nil, JSON, &Gap{}), `{"gap":{}}`},
 		{"notice", AppendNotice(nil, JSON, &Notice{"drain", "warning", "restart", 8, 9, []string{"wss://a", "wss://b"}}),
 			`{"notice":{"kind":"drain","level":"warning","message":"restart","until":8,"reconnect_in_ms":9,"endpoints":["wss://a","wss://b"]}}`},

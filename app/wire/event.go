@@ -178,9 +178,14 @@ func (e *Event) readKind(s *cursor) {
 	case KindGap:
 		e.Gap = Gap{}
 		for f := s.next(&l); f != fEnd; f = s.next(&l) {
-			if f == fChannel {
+			switch f {
+			case fChannel:
 				e.Gap.Channel = s.copied(f)
-			} else {
+			case fEpoch:
+				e.Gap.Epoch = s.copied(f)
+			case fOffset:
+				e.Gap.Offset = s.uint(f)
+			default:
 				e.Gap.Missed = s.uint(f)
 			}
 		}

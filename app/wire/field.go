@@ -196,7 +196,7 @@ var eventFields = [KindPong + 1]fieldSet{
 	KindCancel:    fieldsOf(fRequest),
 	KindReceipt:   fieldsOf(fSeq, fID, fFrom, fState, fNote, fTime),
 	KindPresence:  fieldsOf(fChannel, fEvent, fAgent, fState),
-	KindGap:       fieldsOf(fChannel, fMissed),
+	KindGap:       fieldsOf(fChannel, fMissed, fEpoch, fOffset),
 	KindNotice:    fieldsOf(fKind, fLevel, fMessage, fUntil, fReconnectInMS, fEndpoints),
 	KindPong:      fieldsOf(fTime, fHeartbeatMS),
 }

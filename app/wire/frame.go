@@ -205,6 +205,8 @@ type PresenceEvent struct {
 type Gap struct {
 	Channel string // "" is the session's direct frames
 	Missed  uint64
+	Epoch   string // of a channel: where it goes on, behind Offset; "": not said
+	Offset  uint64
 }
 
 // Notice tells clients what the relay is about to do or has turned off.

@@ -183,7 +183,7 @@ func (r sampler) event(kind Kind) *Event {
 	case KindPresence:
 		e.ID, e.Presence = 0, PresenceEvent{r.channel(), r.pick("join", "leave", "state"), r.agent(), r.state()}
 	case KindGap:
-		e.ID, e.Gap = 0, Gap{r.pick("", "a/b"), r.number()}
+		e.ID, e.Gap = 0, Gap{r.pick("", "a/b"), r.number(), r.pick("", "e3"), r.number()}
 	case KindNotice:
 		e.ID, e.Notice = 0, Notice{"drain", r.text(), r.text(), int64(r.number()), int64(r.number()), nil}
 		for range r.IntN(3) {

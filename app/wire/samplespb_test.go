@@ -168,7 +168,7 @@ func pbEvent(e *Event) *pb.ServerFrame {
 		v := &e.Presence
 		f.Kind = &pb.ServerFrame_Presence{Presence: &pb.PresenceEvent{Channel: v.Channel, Event: v.Event, Agent: v.Agent, State: string(v.State)}}
 	case KindGap:
-		f.Kind = &pb.ServerFrame_Gap{Gap: &pb.Gap{Channel: e.Gap.Channel, Missed: e.Gap.Missed}}
+		f.Kind = &pb.ServerFrame_Gap{Gap: &pb.Gap{Channel: e.Gap.Channel, Missed: e.Gap.Missed, Epoch: e.Gap.Epoch, Offset: e.Gap.Offset}}
 	case KindNotice:
 		v := &e.Notice
 		f.Kind = &pb.ServerFrame_Notice{Notice: &pb.Notice{Kind: v.Kind, Level: v.Level, Message: v.Message, Until: uint64(v.UntilMS), ReconnectInMs: uint64(v.ReconnectInMS), Endpoints: v.Endpoints}}

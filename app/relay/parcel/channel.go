@@ -87,6 +87,7 @@ type State struct {
 	More    bool // more of the same answer follows
 	Holed   bool // the stored history ended
 	LastMS  int64
+	Saved   uint64 // of an heir: up to here history is stored
 	List    []Pub
 }
 
@@ -98,6 +99,7 @@ func (s *State) Code(c *Coder) {
 	c.Uint(&s.Last)
 	c.Flags(&s.Heir, &s.NotHome, &s.More, &s.Holed)
 	c.Int(&s.LastMS)
+	c.Uint(&s.Saved)
 	List(c, &s.List, func(c *Coder, v *Pub) { v.Code(c) })
 }
 

@@ -3214,6 +3214,8 @@ type Gap struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Channel       string                 `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
 	Missed        uint64                 `protobuf:"varint,58,opt,name=missed,proto3" json:"missed,omitempty"`
+	Epoch         string                 `protobuf:"bytes,17,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Offset        uint64                 `protobuf:"varint,8,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3258,6 +3260,20 @@ func (x *Gap) GetChannel() string {
 func (x *Gap) GetMissed() uint64 {
 	if x != nil {
 		return x.Missed
+	}
+	return 0
+}
+
+func (x *Gap) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *Gap) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
 	}
 	return 0
 }
@@ -3646,10 +3662,12 @@ const file_agentnet_proto_rawDesc = "" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12\x14\n" +
 	"\x05event\x189 \x01(\tR\x05event\x12\x14\n" +
 	"\x05agent\x18\x19 \x01(\tR\x05agent\x12\x14\n" +
-	"\x05state\x18\x17 \x01(\tR\x05state\"7\n" +
+	"\x05state\x18\x17 \x01(\tR\x05state\"e\n" +
 	"\x03Gap\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12\x16\n" +
-	"\x06missed\x18: \x01(\x04R\x06missed\"\xa8\x01\n" +
+	"\x06missed\x18: \x01(\x04R\x06missed\x12\x14\n" +
+	"\x05epoch\x18\x11 \x01(\tR\x05epoch\x12\x16\n" +
+	"\x06offset\x18\b \x01(\x04R\x06offset\"\xa8\x01\n" +
 	"\x06Notice\x12\x12\n" +
 	"\x04kind\x18; \x01(\tR\x04kind\x12\x14\n" +
 	"\x05level\x18< \x01(\tR\x05level\x12\x18\n" +

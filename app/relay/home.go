@@ -1,0 +1,548 @@
+package relay
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"agentnet/app/relay/parcel"
+	"agentnet/app/wire"
+)
+
+const (
+	// syncTime is how long the home of a channel may take to say where it stands
+	// before it is asked again.
+	syncTime = time.Second
+	// pubsBytes bounds the publications of one parcel.
+	pubsBytes = 96 << 10
+	// publishHops bounds how far a publication is handed on after a moving home.
+	publishHops = 3
+)
+
+// A footing is what a channel is to this node when there are others: its home, which
+// gives the offsets, or a follower, whose window repeats the home's. Guarded by
+// channel.mu; the zero value is the home, as on a lone node.
+type footing struct {
+	home    string // "" is this node
+	settled bool   // it was the home or a follower before
+	synced  bool   // of a follower: its window goes on with what the home posts
+	wanted  bool   // it is to be one: somebody here reads the channel
+	told    bool   // the fleet knows that somebody here does
+	out     int    // own publications that the home has not answered
+	asked   uint64 // the Sync that is waited for
+	answer  chan bool
+	astray  bool             // no home was found in time: commands are refused until one is
+	far     map[string]int64 // nodes with somebody who wants presence events, until when
+}
+
+// find looks for the channel's home, or becomes it. c.mu must be held; the commands
+// that wait run when it is found.
+func (c *channel) find() {
+	if c.hub.fleet == nil || c.dead {
+		return
+	}
+	if !c.opening {
+		c.opening = true
+	} else if c.answer != nil {
+		return // on the way already
+	}
+	c.answer = make(chan bool, 1)
+	go c.hub.findHome(c)
+}
+
+// follow makes the channel one whose window is kept, for somebody here reads it.
+// c.mu must be held.
+func (c *channel) follow() {
+	if c.hub.fleet == nil {
+		return
+	}
+	c.wanted = true
+	if !c.told {
+		c.told = true
+		c.hub.fleet.ChannelHere(c.name)
+	}
+	if c.astray || c.home != "" && !c.synced && !c.opening {
+		c.find()
+	}
+}
+
+// findHome claims the channel until it has a home that answers.
+func (h *Hub) findHome(c *channel) {
+	ctx, cancel := context.WithTimeout(context.Background(), brokerTime)
+	defer cancel()
+	wait := 10 * time.Millisecond
+	for ctx.Err() == nil {
+		epoch := newEpoch()
+		home, err := h.fleet.Claim(ctx, c.name, epoch)
+		c.awaitOutcomes(ctx, home.Node)
+		switch {
+		case err != nil:
+		case home.Node == h.cfg.Node:
+			h.becomeHome(ctx, c, home.Epoch)
+			return
+		case h.followHome(ctx, c, home.Node):
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+			wait = min(2*wait, syncTime)
+		}
+	}
+	h.log.Warn("no home of a channel was found in time; its commands are refused until one is", "channel", c.name)
+	h.finishOpen(c, func(*Turn) { c.astray, c.answer, c.synced = true, nil, false })
+}
+
+// awaitOutcomes lets what was published through another home be answered first, so
+// that nothing overtakes it.
+func (c *channel) awaitOutcomes(ctx context.Context, home string) {
+	for {
+		c.mu.Lock()
+		done := c.out == 0 || c.home == home
+		c.mu.Unlock()
+		if done || ctx.Err() != nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond) // at most crossTime in all
+	}
+}
+
+// becomeHome opens the channel as the node that gives its offsets.
+func (h *Hub) becomeHome(ctx context.Context, c *channel, epoch string) {
+	c.mu.Lock()
+	if c.settled && c.home == "" { // it is already: an heir, or a home that was asked again
+		c.mu.Unlock()
+		h.finishOpen(c, func(*Turn) { c.answer, c.astray = nil, false })
+		return
+	}
+	broken := c.settled
+	c.mu.Unlock()
+	at := Position{Epoch: epoch}
+	holed := false
+	if h.cfg.Broker != nil && c.rule.Keep.Count > 0 {
+		if broken { // what the last home had not stored yet is lost
+			call, done := context.WithTimeout(ctx, brokerTime/4)
+			err := h.cfg.Broker.Forget(call, c.name)
+			done()
+			holed = err != nil
+		}
+		if pos, err := h.openStored(ctx, c, epoch); err == nil && !holed {
+			at = pos
+		} else {
+			holed = true
+		}
+	}
+	h.finishOpen(c, func(t *Turn) {
+		if broken || c.epoch != at.Epoch && c.window.Last() > 0 {
+			c.skipTo(t, at.Epoch, at.Offset)
+		} else {
+			c.epoch = at.Epoch
+			c.window.Reset(at.Offset)
+		}
+		c.holed = holed
+		c.footAs("")
+	})
+}
+
+// footAs notes what the channel is to this node now. c.mu must be held.
+func (c *channel) footAs(home string) {
+	c.home, c.settled, c.astray, c.answer, c.asked = home, true, false, nil, 0
+	c.synced = home != "" && c.wanted
+}
+
+// followHome asks the home where the channel stands. True: the channel is open.
+func (h *Hub) followHome(ctx context.Context, c *channel, home string) bool {
+	c.mu.Lock()
+	if !c.wanted { // publications only: the home has to be known, nothing else
+		c.mu.Unlock()
+		h.finishOpen(c, func(*Turn) { c.footAs(home); c.synced = false })
+		return true
+	}
+	answer := c.answer
+	c.asked = h.crossLast.Add(1)
+	q := parcel.Sync{Number: c.asked, Channel: c.name}
+	if c.settled {
+		q.Epoch, q.After = c.epoch, c.window.Last()
+	}
+	c.mu.Unlock()
+	if !h.fleet.Post(home, parcel.Append(nil, &q)) {
+		return false
+	}
+	limit := time.NewTimer(syncTime)
+	defer limit.Stop()
+	select {
+	case ok := <-answer:
+		return ok
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.answer != answer { // it came just now
+		return true
+	}
+	c.asked = 0
+	return false
+}
+
+// landSync tells a follower where a channel stands.
+func (h *Hub) landSync(t *Turn, node string, b []byte) bool {
+	var v parcel.Sync
+	if !parcel.Read(b, &v) {
+		return false
+	}
+	c := h.lockChannel(bytesOf(v.Channel))
+	if c == nil {
+		return true
+	}
+	v.Channel, v.Epoch = c.name, strings.Clone(v.Epoch)
+	node = strings.Clone(node)
+	c.whenOpen(t, func(t *Turn) { c.tellState(node, &v) })
+	return true
+}
+
+// tellState posts what a follower misses of the window. c.mu must be held.
+func (c *channel) tellState(node string, v *parcel.Sync) {
+	if c.home != "" || c.astray {
+		c.hub.fleet.Post(node, parcel.Append(nil, &parcel.State{Number: v.Number, Channel: c.name, NotHome: true}))
+		return
+	}
+	after := c.window.First() - 1
+	if v.Epoch == c.epoch && v.After <= c.window.Last() {
+		after = max(after, v.After)
+	}
+	c.postState(node, v.Number, after, false)
+}
+
+// postState posts the window's publications after an offset, and where the channel
+// stands. c.mu must be held.
+func (c *channel) postState(node string, number, after uint64, heir bool) bool {
+	st := parcel.State{Number: number, Channel: c.name, Epoch: c.epoch, Last: c.window.Last(), Heir: heir, Holed: c.holed, LastMS: c.lastMS}
+	if heir {
+		st.Saved = c.window.Last() - uint64(len(c.unsaved))
+	}
+	size := 0
+	for _, p := range c.window.After(after) {
+		if size += p.size(); size > pubsBytes && len(st.List) > 0 {
+			st.More = true
+			if !c.hub.fleet.Post(node, parcel.Append(nil, &st)) {
+				return false
+			}
+			st.List, size = nil, p.size()
+		}
+		st.List = append(st.List, pubOf(&p))
+	}
+	st.More = false
+	return c.hub.fleet.Post(node, parcel.Append(nil, &st))
+}
+
+func pubOf(p *Publication) parcel.Pub {
+	return parcel.Pub{Offset: p.Offset, ID: p.MessageID, From: p.From, TimeMS: p.TimeMS, Class: p.Class, Headers: p.Headers, Payload: p.Payload}
+}
+
+// publicationOf copies a publication out of a parcel, which is not kept for it.
+func publicationOf(v *parcel.Pub) Publication {
+	p := Publication{Offset: v.Offset, TimeMS: v.TimeMS, Class: min(v.Class, wire.Low)}
+	buf := make([]byte, 0, len(v.ID)+len(v.From)+len(v.Payload.Data))
+	buf = append(append(append(buf, v.ID...), v.From...), v.Payload.Data...)
+	id, from := len(v.ID), len(v.ID)+len(v.From)
+	p.MessageID, p.From = ownString(buf[:id:id]), ownString(buf[id:from:from])
+	if v.Payload.Data != nil {
+		p.Payload.Data = buf[from:]
+	}
+	p.Payload.Binary = v.Payload.Binary
+	for _, o := range v.Headers {
+		p.Headers = append(p.Headers, wire.Header{Name: strings.Clone(o.Name), Value: strings.Clone(o.Value)})
+	}
+	return p
+}
+
+// landState goes on with a channel whose home has answered, or made this node its
+// heir.
+func (h *Hub) landState(t *Turn, node string, b []byte) bool {
+	var v parcel.State
+	if !parcel.Read(b, &v) {
+		return false
+	}
+	c := h.lockChannel(bytesOf(v.Channel))
+	if c == nil {
+		return true
+	}
+	defer c.mu.Unlock()
+	if !v.Heir && (c.asked == 0 || c.asked != v.Number) {
+		return true // nobody waits for it any more
+	}
+	if v.NotHome {
+		c.asked = 0
+		c.reply(false)
+		return true
+	}
+	c.takeState(t, &v)
+	if v.More {
+		return true
+	}
+	c.holed, c.lastMS = v.Holed, max(c.lastMS, v.LastMS)
+	answer := c.answer
+	if v.Heir {
+		c.footAs("")
+		c.oweUnsaved(t, v.Saved)
+	} else {
+		c.footAs(strings.Clone(node))
+	}
+	c.runDeferred(t)
+	if answer != nil {
+		answer <- true
+	}
+	return true
+}
+
+// reply tells the goroutine that looks for the home how it went. c.mu must be held.
+func (c *channel) reply(ok bool) {
+	if c.answer != nil {
+		select {
+		case c.answer <- ok:
+		default:
+		}
+	}
+}
+
+// oweUnsaved queues for the Broker what the former home had not stored. c.mu must be
+// held.
+func (c *channel) oweUnsaved(t *Turn, saved uint64) {
+	if c.rule.Keep.Count == 0 || c.hub.cfg.Broker == nil {
+		return
+	}
+	for _, p := range c.after(saved, 0) {
+		c.save(t, p)
+	}
+}
+
+// takeState brings the window to where the home's is. c.mu must be held.
+func (c *channel) takeState(t *Turn, v *parcel.State) {
+	first := v.Last + 1
+	if len(v.List) > 0 {
+		first = v.List[0].Offset
+	}
+	switch {
+	case c.epoch != v.Epoch && !c.settled:
+		c.epoch = strings.Clone(v.Epoch)
+		c.window.Reset(first - 1)
+	case c.epoch != v.Epoch, first > c.window.Last()+1:
+		c.skipTo(t, strings.Clone(v.Epoch), first-1)
+	}
+	c.settled = true
+	for i := range v.List {
+		c.takePub(t, &v.List[i])
+	}
+}
+
+// takePub appends one publication of the home to the window and queues it for the
+// next pass; false when some before it are missing. c.mu must be held.
+func (c *channel) takePub(t *Turn, v *parcel.Pub) bool {
+	last := c.window.Last()
+	if v.Offset <= last {
+		return true
+	}
+	if v.Offset != last+1 {
+		return false
+	}
+	p := publicationOf(v)
+	size := p.size()
+	c.window.Append(p.Offset, size, p.TimeMS, p)
+	c.lastMS, c.quiet = p.TimeMS, 0
+	c.count++
+	if len(c.subs) > 0 {
+		c.queuePass(t, p, size)
+	}
+	return true
+}
+
+// queuePass leaves p to the next pass. c.mu must be held.
+func (c *channel) queuePass(t *Turn, p Publication, size int) {
+	c.waiting = append(c.waiting, p)
+	c.waitSize += size
+	if !c.queued {
+		c.queued = true
+		t.channels = append(t.channels, c)
+	}
+}
+
+// landPubs takes what the home of a channel accepted.
+func (h *Hub) landPubs(t *Turn, node string, b []byte) bool {
+	var v parcel.Pubs
+	if !parcel.Read(b, &v) {
+		return false
+	}
+	sh := &h.channels[h.shardOf(v.Channel)]
+	sh.mu.RLock()
+	c := sh.m[v.Channel]
+	sh.mu.RUnlock()
+	if c == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.home != node || !c.synced || c.opening || c.dead {
+		return true // the answer to a Sync will hold it
+	}
+	whole := v.Epoch == c.epoch
+	for i := 0; whole && i < len(v.List); i++ {
+		whole = c.takePub(t, &v.List[i])
+	}
+	if !whole {
+		c.synced = false
+		c.find()
+	}
+	return true
+}
+
+// skipTo goes on at an offset of an epoch although subscribers here have not seen
+// all before it: each is told by a gap. c.mu must be held.
+func (c *channel) skipTo(t *Turn, epoch string, offset uint64) {
+	same := epoch == c.epoch
+	for i, sub := range c.subs {
+		if sub == nil {
+			continue
+		}
+		s := sub.s
+		s.mu.Lock()
+		if sub.dead || s.ended {
+			s.mu.Unlock()
+			continue
+		}
+		fresh := &subscription{ch: c, s: s, index: sub.index, presence: sub.presence, paused: sub.paused, resumes: sub.resumes,
+			epoch: epoch, sent: offset, wrote: offset}
+		missed := unknownLoss
+		if at := sub.position(); same && offset >= at {
+			missed = offset - at
+		}
+		sub.dead = true // what is queued of it is part of the gap
+		if j := slices.Index(s.subs, sub); j >= 0 {
+			s.subs[j] = fresh
+		}
+		if missed != 0 && !fresh.paused {
+			fresh.fallBehind()
+			c.pushGap(t, s, epoch, offset, missed)
+		}
+		s.mu.Unlock()
+		sub.index = -1
+		c.subs[i] = fresh
+	}
+	c.epoch = epoch
+	c.waiting, c.waitSize = nil, 0
+	c.window.Reset(offset)
+}
+
+// postPub sends a publication to the channel's home. c.mu must be held.
+func (c *channel) postPub(t *Turn, p *Publication, by *caller, once *dedupEntry) {
+	h := c.hub
+	x := h.newCrossing(c.name)
+	x.by, x.once, x.ch = *by.keep(), once, c
+	v := parcel.Publish{Number: x.number, Channel: c.name, Pub: pubOf(p)}
+	sealed := parcel.Append(make([]byte, 0, 128+len(p.Payload.Data)), &v)
+	x.hosts = append(x.hosts, c.home)
+	e := &errCrossings
+	if h.file(t, x, crossTime) {
+		c.out++
+		if h.fleet.Post(c.home, sealed) {
+			t.count.messages++
+			return
+		}
+		node := c.home
+		t.conclude(func(t *Turn) {
+			h.arrived(t, x.number, node, &parcel.Outcome{Result: parcel.Failed, Err: &errNoHome})
+		})
+		return
+	}
+	h.undo(t, once, e)
+	by.fail(t, *e)
+}
+
+var (
+	errNoHome   = wire.Error{Code: wire.Unavailable, Message: "the node that orders this channel cannot be reached now", RetryAfterMS: 1000}
+	errUnsaid   = wire.Error{Code: wire.Unavailable, Message: "the node that orders this channel did not answer in time; whether the message was published is not known"}
+	errHomeLeft = wire.Error{Code: wire.Unavailable, Message: "the node that ordered this channel is gone; whether the message was published is not known"}
+)
+
+// published answers a publication that the home has accepted, or never will.
+func (h *Hub) published(t *Turn, x *crossing) {
+	x.ch.mu.Lock()
+	x.ch.out--
+	x.ch.mu.Unlock()
+	if x.offset == 0 {
+		e := errUnsaid
+		switch x.err {
+		case nil, &errUnknown:
+		case &errLeft:
+			e = errHomeLeft
+		default:
+			e = *x.err
+		}
+		h.undo(t, x.once, &e)
+		x.by.fail(t, e)
+		return
+	}
+	ok := wire.OK{For: wire.KindPublish, Epoch: x.epoch, Offset: x.offset}
+	h.settle(t, x.once, &ok)
+	x.by.ok(t, &ok)
+}
+
+// landPublish accepts a publication for another node.
+func (h *Hub) landPublish(t *Turn, node string, b []byte) bool {
+	var v parcel.Publish
+	if !parcel.Read(b, &v) {
+		return false
+	}
+	if v.Origin == "" {
+		v.Origin = strings.Clone(node)
+	}
+	by := &caller{node: strings.Clone(v.Origin), id: v.Number}
+	c := h.lockChannel(bytesOf(v.Channel))
+	if c == nil {
+		by.fail(t, errChannels)
+		return true
+	}
+	p := publicationOf(&v.Pub)
+	hops := v.Hops
+	if !c.whenOpen(t, func(t *Turn) { c.acceptFor(t, p, by, hops) }) {
+		by.fail(t, errOpening)
+	}
+	return true
+}
+
+// acceptFor accepts a publication of another node, or hands it on to the home that
+// the channel has now. c.mu must be held.
+func (c *channel) acceptFor(t *Turn, p Publication, by *caller, hops uint8) {
+	if c.home == "" || c.astray {
+		c.accept(t, p, by, nil)
+		return
+	}
+	v := parcel.Publish{Number: by.id, Channel: c.name, Origin: by.node, Hops: hops + 1, Pub: pubOf(&p)}
+	if hops >= publishHops || c.home == by.node || !c.hub.fleet.Post(c.home, parcel.Append(nil, &v)) {
+		by.fail(t, errNoHome)
+	}
+}
+
+// postPubs sends what a pass delivers to the other nodes with subscribers.
+func (c *channel) postPubs(t *Turn, epoch string, batch []Publication) {
+	t.nodes = c.hub.fleet.Interested(t.nodes[:0], c.name)
+	if len(t.nodes) == 0 {
+		return
+	}
+	for len(batch) > 0 {
+		v, size, n := parcel.Pubs{Channel: c.name, Epoch: epoch, List: t.pubs[:0]}, 0, 0
+		for n < len(batch) && (n == 0 || size+batch[n].size() <= pubsBytes) {
+			size += batch[n].size()
+			v.List = append(v.List, pubOf(&batch[n]))
+			n++
+		}
+		sealed := parcel.Append(make([]byte, 0, size+64), &v)
+		for _, node := range t.nodes {
+			c.hub.fleet.Post(node, sealed) // one that cannot go is noticed by the next, or by the node's own Lost
+		}
+		clear(v.List)
+		t.pubs = v.List[:0]
+		batch = batch[n:]
+	}
+}
