@@ -16,6 +16,7 @@ import (
 	"agentnet/app/backup"
 	"agentnet/app/cluster"
 	"agentnet/app/relay"
+	"agentnet/app/replica"
 	"agentnet/app/scale/watch"
 	"agentnet/app/wire"
 	"agentnet/embedded"
@@ -39,20 +40,21 @@ type App struct {
 	ready   chan struct{}
 	ln      net.Listener
 
-	store    *store.Store
-	auth     *auth.Service
-	desk     *account.Desk
-	setup    string // path of the link that makes the first admin; "" when there is one
-	embedded *embedded.Server
-	broker   relay.Broker
-	node     *cluster.Node // nil: nobody beside this one
-	journal  *journal.Journal
-	hub      *relay.Hub
-	memory   func() (used, limit int64) // nil: not known
-	scaling  *watch.Service
-	sockets  *ws.Server
-	web      *web.Server
-	acting   acting
+	store      *store.Store
+	auth       *auth.Service
+	desk       *account.Desk
+	setup      string // path of the link that makes the first admin; "" when there is one
+	embedded   *embedded.Server
+	broker     relay.Broker
+	node       *cluster.Node       // nil: nobody beside this one
+	replicator *replica.Replicator // nil likewise
+	journal    *journal.Journal
+	hub        *relay.Hub
+	memory     func() (used, limit int64) // nil: not known
+	scaling    *watch.Service
+	sockets    *ws.Server
+	web        *web.Server
+	acting     acting
 
 	certificates *certificates // nil: no TLS
 	supervisor   supervisor
@@ -85,7 +87,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, options ...Option) (
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openAccounts, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openScaling, a.openDoors} {
+	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openAccounts, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openScaling, a.openReplication, a.openDoors} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
@@ -179,6 +181,9 @@ func (a *App) CreateToken(ctx context.Context, spec auth.TokenSpec) (token strin
 // Hub is the node's message path, for those that use it in the same process.
 func (a *App) Hub() *relay.Hub { return a.hub }
 
+// Cluster is the node among the others; nil when it is a lone one.
+func (a *App) Cluster() *cluster.Node { return a.node }
+
 // Run serves until ctx ends, then moves the clients away and stops. It returns
 // nil after an orderly stop, and must be called once.
 func (a *App) Run(ctx context.Context) error {
@@ -198,7 +203,8 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.runFleet(work, relayEnded) })
 	g.Go(func() error { return a.auth.Run(work) })
 	g.Go(func() error { return a.runAccounts(work) })
-	g.Go(func() error { return a.store.Watch(work, a.auth.Changed) })
+	g.Go(func() error { return a.store.Watch(work, a.storeChanged) })
+	g.Go(func() error { return a.runReplication(work) })
 	g.Go(func() error { return a.scaling.Run(work) })
 	g.Go(func() error { return a.web.Run(work) })
 	g.Go(func() error { return a.runActing(work) })

@@ -25,6 +25,9 @@ var _ relay.Fleet = fleet{}
 // Post implements relay.Fleet.
 func (f fleet) Post(node string, parcel []byte) bool { return f.n.Post(TopicRelay, node, parcel) }
 
+// Hosts returns the other nodes that hold sessions of an agent, as this one knows.
+func (n *Node) Hosts(agent string) []relay.Host { return fleet{n}.Hosts(nil, agent) }
+
 // Hosts implements relay.Fleet.
 func (f fleet) Hosts(dst []relay.Host, agent string) []relay.Host {
 	t := &f.n.interest.agents

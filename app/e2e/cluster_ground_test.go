@@ -10,6 +10,7 @@ import (
 	"agentnet/app"
 	"agentnet/app/apptest"
 	"agentnet/app/auth"
+	pb "agentnet/app/wire/agentnetpb"
 )
 
 // crossing is how long something may be on its way between two nodes of a healthy
@@ -68,6 +69,16 @@ func (f *fleet) await(what string, within time.Duration, ok func(*apptest.Node) 
 			panic(fmt.Sprintf("node %d did not %s within %v\n%s", i, what, within, f.nodes[i].Log()))
 		}
 	}
+}
+
+// routes says that a node knows where an agent sits.
+func routes(n *apptest.Node, hello *pb.Connected) bool {
+	for _, h := range n.App.Cluster().Hosts(hello.Agent) {
+		if h.Node == hello.Node {
+			return true
+		}
+	}
+	return false
 }
 
 // get is an HTTP request whose failure is an answer.
@@ -163,4 +174,12 @@ var everywhere = []struct {
 	{"http", false, protocolHTTPMessages}, {"example", false, protocolExample}, {"payloads", false, protocolPayloads}, {"batches", false, protocolBatches},
 	{"resume", true, protocolRule1Resume}, {"bounds", true, protocolRule1Bounds}, {"order", true, protocolRule2Order}, {"outcome", true, protocolRule4Outcome},
 	{"presence", true, protocolPresence},
+}
+
+// over makes nodes that share one Redis.
+func over(url string, count int) (nodes []func(*app.Config)) {
+	for range count {
+		nodes = append(nodes, func(c *app.Config) { c.Redis = url })
+	}
+	return nodes
 }

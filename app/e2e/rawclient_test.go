@@ -136,6 +136,7 @@ func joinWith(t testing.TB, n *fleet, d dialect, connect obj) *speaker {
 	if h.kind() != "pong" {
 		t.Fatalf("ping: got %v", h)
 	}
+	n.await("route to "+s.hello.Agent, crossing*10, func(other *apptest.Node) bool { return other == at || routes(other, s.hello) })
 	return s
 }
 
@@ -216,6 +217,9 @@ func (s *speaker) ok(cmd obj) *pb.Ok {
 	if got.kind() != "ok" {
 		s.t.Fatalf("%s: got %v, want ok", appendJSON(nil, cmd), got)
 	}
+	if s.settle && (cmd["profile"] != nil || cmd["subscribe"] != nil || cmd["unsubscribe"] != nil) {
+		time.Sleep(crossing / 5) // the other nodes hear of it, and nobody hears that they have
+	}
 	return got.GetOk()
 }
 
@@ -238,7 +242,7 @@ func (s *speaker) await(what string, match func(heard) bool) heard {
 			return h
 		}
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(s.patience())
 	for {
 		from := len(s.kept)
 		if !s.pump(deadline) {
@@ -251,6 +255,15 @@ func (s *speaker) await(what string, match func(heard) bool) heard {
 			}
 		}
 	}
+}
+
+// patience is how long this connection waits for what must come. Between nodes
+// that is a few seconds, or something was lost.
+func (s *speaker) patience() time.Duration {
+	if s.settle {
+		return patience / 4
+	}
+	return patience
 }
 
 // next returns the next frame, which must be of the kind.
@@ -306,7 +319,7 @@ func (s *speaker) pump(deadline time.Time) bool {
 		s.nc.SetReadDeadline(deadline)
 		first, p, err := s.frame()
 		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-			s.t.Fatalf("nothing came in %v; kept %v", patience, s.kept)
+			s.t.Fatalf("nothing came in %v at node %s; kept %v", s.patience(), s.hello.GetNode(), s.kept)
 		}
 		if err != nil {
 			s.ended = &ending{}

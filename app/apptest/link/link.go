@@ -24,7 +24,7 @@ const (
 // A Proxy passes connections on to a server, each as a Thread of its own.
 type Proxy struct {
 	ln     net.Listener
-	target string
+	target func() string
 
 	latency atomic.Int64 // ns, one way
 	closed  atomic.Bool  // new connections are refused
@@ -47,6 +47,13 @@ type Thread struct {
 
 // New listens on a free port until the test ends.
 func New(t testing.TB, target string) *Proxy {
+	t.Helper()
+	return Balance(t, func() string { return target })
+}
+
+// Balance is New with the server asked for at each connection, as a load balancer
+// chooses one. No server ("") resets the connection.
+func Balance(t testing.TB, target func() string) *Proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,11 +148,12 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		if p.closed.Load() {
+		target := p.target()
+		if p.closed.Load() || target == "" {
 			reset(near)
 			continue
 		}
-		far, err := net.DialTimeout("tcp", p.target, patience)
+		far, err := net.DialTimeout("tcp", target, patience)
 		if err != nil {
 			reset(near)
 			continue
