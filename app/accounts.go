@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"agentnet/app/account"
+	"agentnet/app/account/oidc"
 	"agentnet/app/auth"
 	"agentnet/store"
 	"agentnet/web"
@@ -26,6 +29,9 @@ func (a *App) openAccounts(ctx context.Context) error {
 		return fmt.Errorf("accounts: %w", err)
 	}
 	a.desk = &account.Desk{Service: people, TokenKeeper: TokenDesk(a.store, a.auth), AuditLog: a.store}
+	if err := a.openOutside(); err != nil {
+		return err
+	}
 	secret, err := people.FirstLink(ctx)
 	if err != nil {
 		return fmt.Errorf("first admin: %w", err)
@@ -38,8 +44,45 @@ func (a *App) openAccounts(ctx context.Context) error {
 
 // withAccounts lets people in at the web server's pages.
 func (a *App) withAccounts(cfg web.Config) web.Config {
-	cfg.Access, cfg.SessionLifetime = a.desk, time.Duration(a.cfg.Accounts.SessionLifetime)
+	c := &a.cfg.Accounts
+	cfg.Access, cfg.SessionLifetime = a.desk, time.Duration(c.SessionLifetime)
+	if a.outside != nil {
+		cfg.Outside = a.outside
+	}
+	if c.Forward.Enabled {
+		cfg.Forward = &web.Forward{UserHeader: c.Forward.UserHeader, GroupsHeader: c.Forward.GroupsHeader, Groups: c.groups()}
+	}
 	return cfg
+}
+
+// groups are the roles of groups elsewhere.
+func (c *Accounts) groups() account.Groups {
+	return account.Groups{Admins: c.AdminGroups, Operators: c.OperatorGroups, Viewers: c.ViewerGroups, Others: account.Role(c.OtherRole)}
+}
+
+// openOutside makes the OpenID provider, which is asked when somebody comes.
+func (a *App) openOutside() error {
+	c := &a.cfg.Accounts
+	o := &c.OIDC
+	if o.Issuer == "" {
+		return nil
+	}
+	secret := o.ClientSecret
+	if o.ClientSecretFile != "" {
+		text, err := os.ReadFile(o.ClientSecretFile)
+		if err != nil {
+			return fmt.Errorf("accounts.oidc.client_secret_file: %w", err)
+		}
+		secret = strings.TrimSpace(string(text))
+	}
+	provider, err := oidc.New(oidc.Config{Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Label: o.Name, Scopes: o.Scopes,
+		NameClaim: o.NameClaim, GroupsClaim: o.GroupsClaim, Groups: c.groups(), People: a.desk.Service})
+	if err != nil {
+		return fmt.Errorf("accounts.oidc: %w", err)
+	}
+	a.outside = provider
+	a.onClose("openid provider", func(context.Context) error { provider.Close(); return nil })
+	return nil
 }
 
 // SetupPath is the path of the page that makes the first admin, or "" when there

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"agentnet/app/account"
+	"agentnet/app/account/oidc"
 	"agentnet/app/auth"
 	"agentnet/app/backup"
 	"agentnet/app/cluster"
@@ -43,7 +44,8 @@ type App struct {
 	store      *store.Store
 	auth       *auth.Service
 	desk       *account.Desk
-	setup      string // path of the link that makes the first admin; "" when there is one
+	outside    *oidc.Provider // nil: none
+	setup      string         // path of the link that makes the first admin; "" when there is one
 	embedded   *embedded.Server
 	broker     relay.Broker
 	node       *cluster.Node       // nil: nobody beside this one

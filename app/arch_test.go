@@ -84,8 +84,10 @@ var mayImport = map[string][]string{
 var inTests = map[string][]string{
 	"app/wire": {"app/wire/agentnetpb"},
 	"web":      {"store"},
-	"app":      {"app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
-	"app/cli":  {"app/apptest"},
+	// Accounts are tried on the real database.
+	"app/account": {"store"},
+	"app":         {"app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
+	"app/cli":     {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.
 	"app/e2e": {"app", "app/auth", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/doctor", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},
 	// The broker is run on the embedded Redis and on a real one by the same tests.
@@ -117,6 +119,7 @@ var home = map[string][]string{
 	"github.com/valyala/fasthttp":               {"web/**"},
 	"go.uber.org/goleak":                        {}, // tests only
 	"golang.org/x/net":                          {}, // tests only: the conformance tests of net.Conn
+	"golang.org/x/oauth2":                       {"app/account/oidc"},
 	"golang.org/x/sync":                         {"app/**", "web/**", "store", "embedded/**"},
 	"golang.org/x/sys":                          {"app", "app/bench", "app/cli", "app/doctor", "web/ws", "store", "embedded/**"},
 	"google.golang.org/protobuf":                {"app/wire/agentnetpb", "web/api"},

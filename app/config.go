@@ -217,6 +217,33 @@ type Accounts struct {
 	SessionLifetime Duration `yaml:"session_lifetime" default:"30d" help:"After this it is signed out however much it is used."`
 	AuditAge        Duration `yaml:"audit_age" default:"400d" help:"How long entries of the audit log are kept."`
 	AuditCount      int      `yaml:"audit_count" default:"200000" help:"And how many at most."`
+
+	OIDC    OIDC    `yaml:"oidc" embed:"" prefix:"oidc-" help:"Sign-in at an OpenID provider. Its redirect address is {public_url}/login/outside/back."`
+	Forward Forward `yaml:"forward" embed:"" prefix:"forward-" help:"Sign-in by a trusted proxy (forward-auth)."`
+
+	AdminGroups    []string `yaml:"admin_groups" help:"Groups of the provider or the proxy whose members are admins."`
+	OperatorGroups []string `yaml:"operator_groups" help:"The same for operators."`
+	ViewerGroups   []string `yaml:"viewer_groups" help:"The same for viewers."`
+	OtherRole      string   `yaml:"other_role" help:"Role of people in none of these groups: viewer, operator or admin. Empty: they are kept out."`
+}
+
+// OIDC names an OpenID provider.
+type OIDC struct {
+	Issuer           string   `yaml:"issuer" help:"Such as https://id.example; https, or http on this machine. Empty: none."`
+	ClientID         string   `yaml:"client_id" name:"client-id" help:"Id of this relay at the provider."`
+	ClientSecret     string   `yaml:"client_secret" secret:"" help:"Its secret; empty for a public client."`
+	ClientSecretFile string   `yaml:"client_secret_file" help:"File with the secret."`
+	Name             string   `yaml:"name" help:"What the button says. Empty: the issuer's host."`
+	Scopes           []string `yaml:"scopes" help:"What to ask for besides openid, such as profile or groups."`
+	NameClaim        string   `yaml:"name_claim" default:"preferred_username" help:"Claim with the person's name."`
+	GroupsClaim      string   `yaml:"groups_claim" default:"groups" help:"Claim with the person's groups."`
+}
+
+// Forward lets a proxy say who is there.
+type Forward struct {
+	Enabled      bool   `yaml:"enabled" default:"false" negatable:"" help:"Take the word of trusted_proxies for who somebody is. The proxy must remove these headers from what clients send."`
+	UserHeader   string `yaml:"user_header" default:"Remote-User" help:"Header with the person's name."`
+	GroupsHeader string `yaml:"groups_header" default:"Remote-Groups" help:"Header with the person's groups, with commas between."`
 }
 
 // Log configures the log.

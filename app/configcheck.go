@@ -242,12 +242,48 @@ func (c *Config) checkOverload(k *checker) {
 	k.lasts("overload.down_hold", o.DownHold, 0, time.Hour)
 }
 
+var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+
+func loopbackHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
 func (c *Config) checkAccounts(k *checker) {
 	a := &c.Accounts
 	k.lasts("accounts.session_idle", a.SessionIdle, time.Minute, 400*24*time.Hour)
 	k.lasts("accounts.session_lifetime", a.SessionLifetime, time.Minute, 400*24*time.Hour)
 	k.lasts("accounts.audit_age", a.AuditAge, 24*time.Hour, 3660*24*time.Hour)
 	within(k, "accounts.audit_count", a.AuditCount, 1000, 10_000_000)
+	if a.OtherRole != "" {
+		k.oneOf("accounts.other_role", a.OtherRole, "viewer", "operator", "admin")
+	}
+	o, f := &a.OIDC, &a.Forward
+	if o.Issuer != "" {
+		u, err := url.Parse(o.Issuer)
+		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopbackHost(u.Hostname())) {
+			k.fault("accounts.oidc.issuer", "want an address like https://id.example, or http on this machine")
+		}
+		if o.ClientID == "" {
+			k.fault("accounts.oidc.client_id", "needed with accounts.oidc.issuer")
+		}
+		if o.ClientSecret != "" && o.ClientSecretFile != "" {
+			k.fault("accounts.oidc.client_secret", "give only one of client_secret and client_secret_file")
+		}
+		k.readable("accounts.oidc.client_secret_file", o.ClientSecretFile)
+	}
+	if f.Enabled && len(c.TrustedProxies) == 0 {
+		k.fault("accounts.forward.enabled", "needs trusted_proxies: anybody could send the header otherwise")
+	}
+	if f.Enabled && (!headerName.MatchString(f.UserHeader) || !headerName.MatchString(f.GroupsHeader)) {
+		k.fault("accounts.forward.user_header", "%q and %q must be names of headers", f.UserHeader, f.GroupsHeader)
+	}
+	if (o.Issuer != "" || f.Enabled) && len(a.AdminGroups)+len(a.OperatorGroups)+len(a.ViewerGroups) == 0 && a.OtherRole == "" {
+		k.fault("accounts.admin_groups", "nobody could come in: name groups with a role, or give other_role")
+	}
 }
 
 func (r *ChannelRule) check(k *checker, prefix string) {

@@ -36,6 +36,8 @@ type Config struct {
 	Access *account.Desk
 	// SessionLifetime is how long a browser keeps its session's cookie; 0 is 30 days.
 	SessionLifetime time.Duration
+	// Forward takes a trusted proxy's word for who somebody is. Nil: never.
+	Forward *Forward
 	// Outside signs people in at an OpenID provider. Nil: none.
 	Outside login.Provider
 	// Guard throttles those who guess tokens. Nil: nobody does.

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"agentnet/app/account"
 	"agentnet/app/relay"
@@ -22,7 +23,7 @@ func (s *Server) openGate(files *static.Files) (err error) {
 		return nil
 	}
 	s.gate, err = gate.New(gate.Config{Accounts: desk.Service, Base: s.cfg.Base, PublicURL: s.cfg.PublicURL, TLS: s.cfg.TLS,
-		ClientAddr: s.ClientAddr, Trusted: func(c *fiber.Ctx) bool { return s.cfg.Proxies.trusts(peerAddr(c)) }, Logger: s.cfg.Logger})
+		ClientAddr: s.ClientAddr, Forwarded: s.forwarded(), Trusted: func(c *fiber.Ctx) bool { return s.cfg.Proxies.trusts(peerAddr(c)) }, Logger: s.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("web: %w", err)
 	}
@@ -34,6 +35,42 @@ func (s *Server) openGate(files *static.Files) (err error) {
 	}
 	s.gate.SetPage(s.login.Refuse)
 	return nil
+}
+
+// Forward says in which headers a trusted proxy names the person that it signed in.
+type Forward struct {
+	UserHeader, GroupsHeader string
+	Groups                   account.Groups
+}
+
+// forwarded answers who the proxy says is there; nil when its word is not taken.
+func (s *Server) forwarded() func(c *fiber.Ctx) (account.Visitor, bool) {
+	f := s.cfg.Forward
+	if f == nil {
+		return nil
+	}
+	return func(c *fiber.Ctx) (account.Visitor, bool) {
+		if !s.cfg.Proxies.trusts(peerAddr(c)) {
+			return account.Visitor{}, false
+		}
+		users := c.Context().Request.Header.PeekAll(f.UserHeader)
+		if len(users) != 1 || len(users[0]) == 0 || len(users[0]) > 256 {
+			return account.Visitor{}, false // two of them: one may be the client's own
+		}
+		name := string(users[0]) // before the next PeekAll, which uses the same slice
+		var groups []string
+		for _, line := range c.Context().Request.Header.PeekAll(f.GroupsHeader) {
+			for name := range strings.SplitSeq(string(line), ",") {
+				groups = append(groups, strings.TrimSpace(name))
+			}
+		}
+		v, err := s.cfg.Access.Forwarded(c.UserContext(), account.Vouched{Key: "proxy " + name, Name: name, Role: f.Groups.Role(groups), How: "proxy"}, s.gate.Attempt(c))
+		if err != nil {
+			s.cfg.Logger.Warn("a person whom the proxy named may not come in", "error", err)
+			return account.Visitor{}, false
+		}
+		return v, true
+	}
 }
 
 // signedIn says that the request is from somebody who may see figures.

@@ -61,7 +61,7 @@ func CheckPassword(name, password string) error {
 		return bad(fmt.Sprintf("use %d characters or more; four words that you can remember are good", MinPassword))
 	case len(password) > maxPassword:
 		return bad(fmt.Sprintf("use at most %d bytes", maxPassword))
-	case strings.Count(password, password[:1]) == len(password),
+	case strings.Trim(password, string([]rune(password)[0])) == "",
 		!strings.Contains(lower, " ") && strings.Contains(worst, " "+lower+" "):
 		return bad("it is one of the first that anybody would try")
 	case len(name) > 3 && strings.Contains(lower, strings.ToLower(name)) && len(lower)-len(name) < 6:

@@ -99,7 +99,7 @@ func (p *Pages) Routes() []gate.Route {
 	}
 	if p.cfg.Outside != nil {
 		routes = append(routes,
-			gate.Route{Method: "POST", Path: "/login/outside", Access: gate.Open, Action: "-", Handler: p.beginOutside},
+			gate.Route{Method: "GET", Path: "/login/outside", Access: gate.Open, Handler: p.beginOutside},
 			gate.Route{Method: "GET", Path: "/login/outside/back", Access: gate.Open, Handler: p.finishOutside})
 	}
 	return routes

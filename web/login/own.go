@@ -169,7 +169,7 @@ func (p *Pages) endSessions(c *fiber.Ctx) error {
 	return p.shown(c, fmt.Sprintf("Signed out: %d.", ended), nil)
 }
 
-// outsideCookie keeps what must be remembered while the browser is at the provider.
+// outsideTime is how long somebody may take at the OpenID provider.
 const outsideTime = 10 * time.Minute
 
 func (p *Pages) back(c *fiber.Ctx) string {
@@ -183,13 +183,15 @@ func (p *Pages) back(c *fiber.Ctx) string {
 	return scheme + string(c.Context().Request.Host()) + p.cfg.Base + "/login/outside/back"
 }
 
+// beginOutside is a link and no form: the content policy lets forms end nowhere but
+// here, also after a redirect.
 func (p *Pages) beginOutside(c *fiber.Ctx) error {
 	to, remember, err := p.cfg.Outside.Begin(c.UserContext(), p.back(c))
 	if err != nil {
 		p.cfg.Logger.Warn("sign-in by an OpenID provider could not begin", "error", err)
 		return p.showForm(c, fiber.StatusServiceUnavailable, loginView{fault: p.cfg.Outside.Name() + " cannot be reached at this moment. Try again, or use your password."})
 	}
-	p.cfg.Gate.Remember(c, remember+" "+p.cfg.Gate.SafeNext(c.FormValue("next")), outsideTime)
+	p.cfg.Gate.Remember(c, remember+" "+p.cfg.Gate.SafeNext(c.Query("next")), outsideTime)
 	return c.Redirect(to, fiber.StatusSeeOther)
 }
 
