@@ -16,7 +16,7 @@ func regionChannel(region string) string { return "agentnet:region:{" + region +
 func (n *Node) hello(whole bool) []byte {
 	m := n.self()
 	h := hello{name: m.Name, region: m.Region, addr: m.Addr, version: m.Version, fingerprint: m.Fingerprint,
-		life: m.Life, started: m.Started, state: m.State, leader: m.Leader, fence: n.leader.highest(), load: m.Load}
+		life: m.Life, started: m.Started, state: m.State, leader: n.leader.holds(), fence: n.leader.highest(), load: m.Load}
 	for _, p := range *n.peers.Load() {
 		if life := p.alive.Load(); life != 0 {
 			h.hears = append(h.hears, life)
@@ -148,6 +148,9 @@ func (n *Node) beaten(h header, body []byte) {
 			n.echo(&said)
 			continue
 		}
+		if said.leader && said.region == n.cfg.Region {
+			n.leader.wait(n.cfg.LeaderLease)
+		}
 		if p := n.meet(said.name); p != nil {
 			p.in.do(func() { p.hear(&said) })
 		}
@@ -159,6 +162,9 @@ func (n *Node) echo(said *hello) {
 	if said.life != n.life.Load() {
 		n.count.namesakes.Add(1)
 		return
+	}
+	if said.leader {
+		n.leader.heard(said.fence)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -211,19 +217,18 @@ func (n *Node) awoke(slept time.Duration) {
 
 // rejoin ends all relationships and begins a new life.
 func (n *Node) rejoin() {
-	n.life.Store(newLife())
+	n.life.Store(newLife(n.life.Load()))
 	for _, p := range *n.peers.Load() {
 		p.in.do(func() {
 			if p.alive.Load() != 0 {
 				p.part(false, false)
-				p.past = 0 // it may well be the same one that comes back
 			}
 		})
 	}
 	n.mu.Lock()
 	n.echoed, n.silent = time.Time{}, 0
 	n.mu.Unlock()
-	n.leader.drop()
+	n.leader.drop(n.cfg.LeaderLease)
 	n.beatSoon()
 }
 

@@ -64,10 +64,65 @@ type homes struct {
 	claims map[string]*claim
 	gives  map[string]string // channel: node that was given it and has not confirmed
 	last   int64             // latest time of any claim seen
+	// sums say what each node is the home of: the hashes of channel and epoch, by
+	// exclusive or. A node tells its own with each ping, behind all that came before,
+	// so that a table that has gone astray is found.
+	sums map[string]uint64
+}
+
+// hash stands for one home in sums.
+func hash(channel, epoch string) uint64 {
+	const prime = 1099511628211 // FNV-1a
+	h := uint64(14695981039346656037)
+	for i := range len(channel) {
+		h = (h ^ uint64(channel[i])) * prime
+	}
+	h *= prime
+	for i := range len(epoch) {
+		h = (h ^ uint64(epoch[i])) * prime
+	}
+	return h
+}
+
+// put enters a home, and remove takes it out. h.mu must be held.
+func (h *homes) put(channel string, at home) {
+	h.remove(channel)
+	h.at[channel] = at
+	h.sums[at.node] ^= hash(channel, at.epoch)
+}
+
+func (h *homes) remove(channel string) {
+	at, ok := h.at[channel]
+	if !ok {
+		return
+	}
+	delete(h.at, channel)
+	if sum := h.sums[at.node] ^ hash(channel, at.epoch); sum != 0 {
+		h.sums[at.node] = sum
+	} else {
+		delete(h.sums, at.node)
+	}
+}
+
+// sum is what this table says of a node's homes.
+func (h *homes) sum(node string) uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.sums[node]
+}
+
+// ping puts a ping into a peer's outbox: the clock, and the sum of this node's homes
+// at this place of the stream.
+func (h *homes) ping(p *peer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 16), uint64(h.node.clock()))
+	p.out.push(topicPing, binary.LittleEndian.AppendUint64(b, h.sums[h.node.cfg.Name]))
 }
 
 func (h *homes) init(n *Node) {
 	h.node = n
+	h.sums = map[string]uint64{}
 	h.at, h.claims, h.gives = map[string]home{}, map[string]*claim{}, map[string]string{}
 }
 
@@ -161,7 +216,7 @@ func (h *homes) check(channel string, c *claim) {
 			return
 		}
 	}
-	h.at[channel] = c.home
+	h.put(channel, c.home)
 	h.decide(channel, c.home)
 	h.node.announce(topicHome, homeRecord(&c.home, channel, false))
 }
@@ -209,11 +264,12 @@ func (h *homes) Yield(channel, node string) {
 		at.moves++
 		if p.out.push(topicGive, homeRecord(&at, channel, true)) == "" {
 			at.node = node
-			h.at[channel], h.gives[channel] = at, node
+			h.put(channel, at)
+			h.gives[channel] = node
 			return
 		}
 	}
-	delete(h.at, channel)
+	h.remove(channel)
 	h.node.announce(topicNoHome, homeRecord(&at, channel, true))
 }
 
@@ -225,10 +281,10 @@ func (h *homes) left(node string) {
 		if at.node != node {
 			continue
 		}
-		delete(h.at, channel)
+		h.remove(channel)
 		if h.gives[channel] == node {
 			delete(h.gives, channel)
-			at.node = h.node.cfg.Name // which the others still take for the home
+			// The others still take this node for the home.
 			h.node.announce(topicNoHome, homeRecord(&at, channel, false))
 		}
 	}
@@ -246,7 +302,7 @@ func (h *homes) restamp() {
 	for channel, at := range h.at {
 		if at.node == h.node.cfg.Name {
 			at.time = h.last
-			h.at[channel] = at
+			h.put(channel, at)
 		}
 	}
 }
@@ -264,112 +320,106 @@ func (h *homes) receive(p *peer, t Topic, body []byte) {
 	switch t {
 	case topicClaim:
 		said.node = p.name
-		h.claimed(p, channel, said)
+		moves = h.claimed(p, channel, said)
 	case topicAgree:
 		if c := h.claims[channel]; c != nil && c.time == said.time && c.yielded.IsZero() {
 			c.agreed[p.name] = p.alive.Load()
 			h.check(channel, c)
 		}
 	case topicHome:
-		said.gen = p.gen
+		said.gen, said.node = p.gen, p.name
 		moves = h.learn(p, channel, said, planned)
 	case topicNoHome:
-		if at, ok := h.at[channel]; ok && at.node == p.name && at.epoch == said.epoch {
-			delete(h.at, channel)
+		// Wherever it is thought to be: its epoch has ended.
+		if at, ok := h.at[channel]; ok && at.node != h.node.cfg.Name && at.epoch == said.epoch && at.moves <= said.moves {
+			h.remove(channel)
 			moves = []homeMove{{channel, relay.Home{}, planned}}
 		}
 	case topicGive:
-		moves = h.given(p, channel, said)
+		moves = h.given(channel, said)
 	}
 	h.mu.Unlock()
 	h.tell(moves)
 }
 
-// claimed answers the claim of a peer.
-func (h *homes) claimed(p *peer, channel string, said home) {
-	if at, ok := h.at[channel]; ok {
-		if at.node != p.name && h.node.reaches(at.node) {
-			p.out.push(topicHome, homeRecord(&at, channel, false))
-			return
-		}
-		delete(h.at, channel) // it is not there any more, or does not know of it
-		delete(h.gives, channel)
+// claimed answers the claim of a peer. Only the home itself speaks for itself: the
+// peer asks it too, if it hears it.
+func (h *homes) claimed(p *peer, channel string, said home) (moves []homeMove) {
+	switch at, ok := h.at[channel]; {
+	case !ok:
+	case at.node == h.node.cfg.Name:
+		p.out.push(topicHome, homeRecord(&at, channel, false))
+		return nil
+	case h.gives[channel] == p.name:
+		p.out.push(topicGive, homeRecord(&at, channel, true)) // it has not heard of it yet
+		return nil
+	case h.gives[channel] != "":
+		return nil // that one will say when it has it
+	case at.node == p.name:
+		h.remove(channel) // not any more
+		moves = []homeMove{{channel, relay.Home{}, false}}
 	}
 	if c := h.claims[channel]; c != nil && c.yielded.IsZero() {
 		if c.before(&said) {
-			return // that one will agree to ours
+			return moves // that one will agree to ours
 		}
 		c.yielded = time.Now()
 	}
 	p.out.push(topicAgree, claimRecord(said.time, "", channel))
+	return moves
 }
 
-// learn takes the news that a channel has a home.
+// learn takes a peer's word that it is the home of a channel.
 func (h *homes) learn(p *peer, channel string, said home, planned bool) []homeMove {
-	self := h.node.cfg.Name
 	at, known := h.at[channel]
-	if !known && said.node != p.name && said.node != self && !h.node.reaches(said.node) {
-		// A third node's word about one that we do not hear: as good as its consent.
-		if c := h.claims[channel]; c != nil && c.yielded.IsZero() {
-			c.agreed[p.name] = p.alive.Load()
-			h.check(channel, c)
-		}
-		return nil
-	}
-	if !known && said.node == self {
-		return nil // it thinks so, and will hear otherwise when we claim
-	}
-	same := known && at.node == said.node && at.epoch == said.epoch
 	switch {
-	case same:
-		if said.node == p.name {
-			h.at[channel] = said
-		}
-		if h.gives[channel] == said.node && said.node == p.name {
-			delete(h.gives, channel)
-		}
-		return nil
 	case !known:
-	case at.epoch == said.epoch:
-		if said.moves < at.moves || said.moves == at.moves && said.node > at.node {
+	case at.node == said.node:
+		if at.epoch == said.epoch {
+			h.put(channel, said)
+			delete(h.gives, channel) // it has taken it
 			return nil
 		}
-		planned = true
-	case at.node == said.node:
-		if said.node != p.name {
-			return nil // its own word counts
-		}
 		planned = false
+	case at.epoch == said.epoch:
+		if said.moves < at.moves || said.moves == at.moves && said.node > at.node {
+			return nil // an older move
+		}
+		planned = true
 	case !h.node.reaches(at.node) || said.before(&at):
 		planned = false
 	default:
-		if at.node == self && said.node == p.name {
+		if at.node == h.node.cfg.Name {
 			p.out.push(topicHome, homeRecord(&at, channel, false))
 		}
 		return nil
 	}
-	if said.node == self {
-		return nil
-	}
-	h.at[channel] = said
+	h.put(channel, said)
 	delete(h.gives, channel)
 	h.decide(channel, said)
 	return []homeMove{{channel, relay.Home{Node: said.node, Epoch: said.epoch}, planned}}
 }
 
 // given makes this node the home of a channel whose home moves here.
-func (h *homes) given(p *peer, channel string, said home) []homeMove {
-	if at, ok := h.at[channel]; ok && (at.epoch != said.epoch && at.node != p.name || at.moves >= said.moves && at.epoch == said.epoch) {
-		if at.epoch == said.epoch {
-			p.out.push(topicHome, homeRecord(&at, channel, true)) // it was taken before
-		}
-		return nil
-	}
+func (h *homes) given(channel string, said home) (moves []homeMove) {
 	said.node = h.node.cfg.Name
-	h.at[channel] = said
-	h.decide(channel, said)
-	h.node.announce(topicHome, homeRecord(&said, channel, true))
-	return []homeMove{{channel, relay.Home{Node: said.node, Epoch: said.epoch}, true}}
+	at, ok := h.at[channel]
+	switch {
+	case ok && at.epoch == said.epoch && at.moves >= said.moves:
+		if at.node != said.node {
+			return nil // it has moved on since
+		}
+	case ok && at.epoch != said.epoch && at.node == said.node && at.before(&said):
+		// Both sides of a split had one; ours stays, and all hear of it again.
+	default:
+		planned := !ok || at.node != said.node
+		h.put(channel, said)
+		h.decide(channel, said)
+		moves = []homeMove{{channel, relay.Home{Node: said.node, Epoch: said.epoch}, planned}}
+		at = said
+	}
+	h.node.announce(topicHome, homeRecord(&at, channel, true))
+	return moves
 }
 
 // snapshot puts into a peer's outbox what this node is the home of, what it gave to
@@ -383,7 +433,6 @@ func (h *homes) snapshot(p *peer) bool {
 		case at.node == h.node.cfg.Name:
 			ok = ok && p.out.push(topicHome, homeRecord(&at, channel, false)) == ""
 		case h.gives[channel] == p.name:
-			at.node = h.node.cfg.Name
 			ok = ok && p.out.push(topicGive, homeRecord(&at, channel, true)) == ""
 		}
 	}
@@ -401,7 +450,7 @@ func (h *homes) sweep(node string, gen uint8) {
 	h.mu.Lock()
 	for channel, at := range h.at {
 		if at.node == node && at.gen != gen && h.gives[channel] != node {
-			delete(h.at, channel)
+			h.remove(channel)
 			moves = append(moves, homeMove{channel, relay.Home{}, false})
 		}
 	}
@@ -423,7 +472,7 @@ func claimRecord(time int64, epoch, channel string) []byte {
 
 // homeRecord says where a channel is at home.
 func homeRecord(h *home, channel string, planned bool) []byte {
-	b := make([]byte, 0, 24+len(h.epoch)+len(h.node)+len(channel))
+	b := make([]byte, 0, 24+len(h.epoch)+len(channel))
 	flags := byte(0)
 	if planned {
 		flags = 1
@@ -432,7 +481,6 @@ func homeRecord(h *home, channel string, planned bool) []byte {
 	b = binary.AppendVarint(b, h.time)
 	b = binary.AppendUvarint(b, uint64(h.moves))
 	b = appendText(b, h.epoch)
-	b = appendText(b, h.node)
 	return append(b, channel...)
 }
 
@@ -446,7 +494,6 @@ func parseHome(t Topic, body []byte) (h home, channel string, planned, ok bool) 
 		h.time = r.varint()
 		h.moves = uint32(r.uvarint())
 		h.epoch = r.text()
-		h.node = r.text()
 	}
 	channel = string(r.b)
 	return h, channel, planned, !r.bad && channel != ""

@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// fenceKept is how long Redis keeps the last fence when nobody takes the lead.
+const fenceKept = 365 * 24 * time.Hour
+
 // ErrName says that another node has this one's name.
 var ErrName = errors.New("another node has this name")
 
@@ -28,6 +31,12 @@ type leadership struct {
 	mu    sync.Mutex
 	lease Lease
 	top   uint64 // highest fence ever seen
+	// quiet is until when this node does not take the lead: it has not been there for
+	// long enough to know that nobody leads, should Redis have forgotten.
+	quiet time.Time
+	// told is that the other nodes have heard of this node's lead: before, it leads
+	// nothing, so that they know of it even if Redis forgets it at once.
+	told bool
 }
 
 // Leader returns who leads this region. It is nobody while Redis cannot be reached:
@@ -40,7 +49,31 @@ func (l *leadership) current() Lease {
 	if time.Now().After(l.lease.Until) {
 		return Lease{}
 	}
-	return l.lease
+	lease := l.lease
+	lease.Mine = lease.Mine && l.told
+	return lease
+}
+
+// holds reports whether the lease is this node's, whether or not others know.
+func (l *leadership) holds() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lease.Mine && time.Now().Before(l.lease.Until)
+}
+
+// heard notes that this node's own word that it leads went around.
+func (l *leadership) heard(fence uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = l.lease.Mine && fence >= l.lease.Fence
+}
+
+// vacant reports whether the last leader that was read can not lead any more.
+func (l *leadership) vacant() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	return now.After(l.lease.Until) && now.After(l.quiet)
 }
 
 func (l *leadership) highest() uint64 {
@@ -58,10 +91,29 @@ func (l *leadership) saw(fence uint64) {
 func (l *leadership) set(lease Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.lease.Fence != lease.Fence || !lease.Mine {
+		l.told = false
+	}
 	l.lease, l.top = lease, max(l.top, lease.Fence)
 }
 
-func (l *leadership) drop() { l.set(Lease{}) }
+// wait keeps this node from taking the lead for a while: another one says that it
+// has it, and Redis may have forgotten.
+func (l *leadership) wait(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.quiet = time.Now().Add(d)
+}
+
+// drop gives up this node's own lead, and takes none for a while.
+func (l *leadership) drop(quiet time.Duration) {
+	l.wait(quiet)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lease.Mine {
+		l.lease = Lease{}
+	}
+}
 
 // Keys of leases. Those that belong together share a hash tag, for Redis Cluster.
 func nameKey(node string) string     { return prefix + "{node:" + node + "}:life" }
@@ -141,10 +193,10 @@ func lifeOf(value string) string {
 
 // release gives the name and the lead back.
 func (n *Node) release(ctx context.Context) {
-	lease := n.leader.current()
-	n.leader.drop()
+	held := n.leader.holds()
+	n.leader.drop(n.cfg.LeaderLease)
 	_ = n.own.try(ctx, func(ctx context.Context) error {
-		if lease.Mine {
+		if held {
 			_ = n.own.medium.del(ctx, leaderKey(n.cfg.Region)) // else it runs out
 		}
 		return n.own.medium.del(ctx, nameKey(n.cfg.Name))
@@ -215,18 +267,17 @@ func (n *Node) keepLead() {
 		mine := ok && holder == n.cfg.Name && life == n.life.Load()
 		switch {
 		case mine && !fit:
-			n.leader.drop()
+			n.leader.drop(n.cfg.LeaderLease)
 			return n.own.medium.del(ctx, leaderKey(n.cfg.Region))
 		case mine:
 			err = n.own.medium.expire(ctx, leaderKey(n.cfg.Region), n.cfg.LeaderLease)
-		case value == "" && fit:
+		case value == "" && fit && n.leader.vacant():
 			if fence, mine, err = n.takeLead(ctx); err == nil && !mine {
 				return nil // the next turn reads who was faster
 			}
 			holder = n.cfg.Name
 		case value == "":
-			n.leader.drop()
-			return nil
+			return nil // whoever led may still believe it; its lease runs out here as well
 		}
 		if err != nil {
 			return err
@@ -245,6 +296,9 @@ func (n *Node) lead(lease Lease) {
 	was := n.leader.current()
 	n.leader.set(lease)
 	if was.Fence != lease.Fence {
+		if lease.Mine {
+			n.beatSoon()
+		}
 		n.log.Info("cluster: leader", "region", n.cfg.Region, "node", lease.Holder, "fence", lease.Fence)
 	}
 }
@@ -253,11 +307,15 @@ func (n *Node) lead(lease Lease) {
 // Redis has forgotten: above what any node has seen, and above the clock.
 func (n *Node) takeLead(ctx context.Context) (fence uint64, mine bool, err error) {
 	m := n.own.medium
+	floor := max(n.leader.highest(), uint64(max(time.Now().UnixMilli(), 0)))
+	if _, _, err = m.put(ctx, fenceKey(n.cfg.Region), strconv.FormatUint(floor, 10), fenceKept, ""); err != nil {
+		return 0, false, err
+	}
 	if fence, err = m.add(ctx, fenceKey(n.cfg.Region), 1); err != nil {
 		return 0, false, err
 	}
-	if floor := max(n.leader.highest()+1, uint64(max(time.Now().Unix(), 0))); fence < floor {
-		if fence, err = m.add(ctx, fenceKey(n.cfg.Region), floor-fence); err != nil {
+	if fence <= n.leader.highest() { // Redis has come back with older content
+		if fence, err = m.add(ctx, fenceKey(n.cfg.Region), n.leader.highest()+1-fence); err != nil {
 			return 0, false, err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"regexp"
 	"slices"
@@ -147,11 +146,12 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.peers.Store(&map[string]*peer{})
 	n.slots.Store(&[]*peer{nil})
-	n.life.Store(newLife())
+	n.life.Store(newLife(0))
 	n.local.init()
 	n.interest.agents.init()
 	n.interest.channels.init()
 	n.homes.init(n)
+	n.leader.drop(cfg.LeaderLease)
 	for _, k := range slices.Sorted(maps.Keys(cfg.Settings)) {
 		n.settings += k + "=" + cfg.Settings[k] + " "
 	}
@@ -166,8 +166,10 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// newLife returns the number of a new incarnation.
-func newLife() uint64 { return rand.Uint64() | 1 }
+// newLife returns the number of a new incarnation, which is higher than the last, so
+// that what an older one said is told apart. Should the clock have gone back between
+// two runs, the older one's lease runs out first.
+func newLife(last uint64) uint64 { return max(last+1, uint64(max(time.Now().UnixNano(), 0))) }
 
 // makeLinks makes a way into each region.
 func (n *Node) makeLinks() error {

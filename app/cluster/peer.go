@@ -38,7 +38,7 @@ type peer struct {
 	settings  string
 	seen      time.Time
 	rtt       time.Duration
-	past      uint64 // the life before
+	past      uint64 // the life that it ended in order
 	theirs    uint32 // epoch of its stream to us, 0: not known yet
 	mine      uint32 // epoch of ours
 	stream    stream
@@ -55,6 +55,7 @@ type peer struct {
 	wantSnap  bool // it must be sent when the last one is out
 	asking    bool // it was asked for everything, because something was lost
 	asked     time.Duration
+	astray    int // pings in a row whose sum was another
 	relayed   [][]byte
 	ackedTill uint64 // bytes of its stream that we told to have taken
 }
@@ -84,10 +85,9 @@ func (p *peer) run(ctx context.Context) {
 
 // hear takes what the peer says of itself.
 func (p *peer) hear(h *hello) {
-	if h.life == p.past {
-		return // said before it began a new one
-	}
-	if alive := p.alive.Load(); alive != 0 && alive != h.life {
+	if alive := p.alive.Load(); h.life == p.past || h.life < alive {
+		return // said before it left, or began a new one
+	} else if alive != 0 && h.life > alive {
 		p.part(false, false)
 	}
 	was := p.info.state
@@ -148,7 +148,10 @@ func (p *peer) part(planned, keep bool) {
 		p.theirs, p.stream = 0, stream{}
 		p.whole, p.snapshot, p.acked, p.wantSnap, p.asking, p.ackedTill = false, 0, false, true, false, 0
 	} else {
-		p.past = p.alive.Swap(0)
+		life := p.alive.Swap(0)
+		if planned {
+			p.past = life
+		} // else the same life may come back: only the way was cut
 		p.node.count.refused.add(ReasonLeft, uint64(p.out.reset(nil)))
 	}
 	agents, channels := p.node.interest.drop(p.slot)
@@ -214,7 +217,7 @@ func (p *peer) tick(awake time.Duration) {
 		p.out.push(topicResync, nil)
 	}
 	if p.ticks%4 == 0 {
-		p.out.push(topicPing, binary.LittleEndian.AppendUint64(nil, uint64(p.node.clock())))
+		p.node.homes.ping(p)
 	}
 }
 
@@ -289,8 +292,7 @@ func (p *peer) proceed() {
 func (p *peer) lost(n uint64) {
 	p.node.count.lost.Add(n)
 	p.node.log.Warn("cluster: records of a node were lost on the way", "node", p.name, "records", n)
-	p.snapshot, p.asking, p.asked = 0, true, 0
-	p.out.push(topicResync, nil)
+	p.ask()
 	if r := p.node.relay; r != nil && p.routed.Load() {
 		r.Lost(p.name, n)
 	}
@@ -357,7 +359,11 @@ func (p *peer) own(t Topic, body []byte) {
 	case topicBye:
 		p.part(true, false)
 	case topicPing:
-		p.out.push(topicPong, body)
+		if len(body) != 16 {
+			return
+		}
+		p.out.push(topicPong, body[:8])
+		p.compare(binary.LittleEndian.Uint64(body[8:]))
 	case topicPong:
 		if len(body) == 8 {
 			p.rtt = time.Duration(p.node.clock() - int64(binary.LittleEndian.Uint64(body)))
@@ -372,6 +378,25 @@ func (p *peer) own(t Topic, body []byte) {
 	case topicClaim, topicAgree, topicHome, topicNoHome, topicGive:
 		p.node.homes.receive(p, t, body)
 	}
+}
+
+// compare finds that this node's table of the peer's homes is not what the peer has.
+// Right after a move or a meeting that may be so.
+func (p *peer) compare(sum uint64) {
+	if !p.whole || p.asking || sum == p.node.homes.sum(p.name) {
+		p.astray = 0
+		return
+	}
+	if p.astray++; p.astray%4 == 2 {
+		p.node.count.astray.Add(1)
+		p.ask()
+	}
+}
+
+// ask asks the peer for all that it hosts.
+func (p *peer) ask() {
+	p.snapshot, p.asking, p.asked = 0, true, 0
+	p.out.push(topicResync, nil)
 }
 
 // announced takes an agent or a channel that came, changed or went.

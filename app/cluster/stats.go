@@ -27,6 +27,7 @@ type counters struct {
 	resubscribed atomic.Uint64
 	namesakes    atomic.Uint64
 	leadFaults   atomic.Uint64
+	astray       atomic.Uint64
 }
 
 // Stats is one reading of a Node. Counters only grow.
@@ -51,6 +52,7 @@ type Stats struct {
 	Dropped      map[Reason]uint64 // records that came and were not handled
 	Retries      uint64            // batches that were sent again
 	Resubscribed uint64
+	Astray       uint64 // times that the table of homes had to be asked for anew
 	Namesakes    uint64 // beats of another node with this one's name
 	Waiting      int    // records in all outboxes
 	WaitingBytes int
@@ -98,7 +100,7 @@ func (n *Node) Stats() Stats {
 	s := Stats{Cut: n.cut.Load(), Leader: n.Leader(), Posted: c.posted.Load(), Refused: c.refused.read(), BatchesOut: c.batchesOut.Load(), BytesOut: c.bytesOut.Load(),
 		BatchesIn: c.batchesIn.Load(), BytesIn: c.bytesIn.Load(), RecordsIn: c.recordsIn.Load(), BeatsOut: c.beatsOut.Load(),
 		Lost: c.lost.Load(), Repeated: c.repeated.Load(), Dropped: c.dropped.read(), Retries: c.retries.Load(),
-		Resubscribed: c.resubscribed.Load(), Namesakes: c.namesakes.Load(),
+		Resubscribed: c.resubscribed.Load(), Namesakes: c.namesakes.Load(), Astray: c.astray.Load(),
 		Agents: n.interest.agents.size(), Channels: n.interest.channels.size(), Homes: n.homes.size(), Breaker: n.own.breaker.word()}
 	s.Ready, s.Why = n.Ready()
 	nodes := map[string]int{n.cfg.Region: 1}
