@@ -273,8 +273,8 @@ func (h *homes) Yield(channel, node string) {
 	h.node.announce(topicNoHome, homeRecord(&at, channel, true))
 }
 
-// left forgets all homes of a node, and what was given to it.
-func (h *homes) left(node string) {
+// left forgets all homes of a node, and what was given to it. It returns the channels.
+func (h *homes) left(node string) (gone []homeMove) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for channel, at := range h.at {
@@ -282,6 +282,7 @@ func (h *homes) left(node string) {
 			continue
 		}
 		h.remove(channel)
+		gone = append(gone, homeMove{channel, relay.Home{}, false})
 		if h.gives[channel] == node {
 			delete(h.gives, channel)
 			// The others still take this node for the home.
@@ -291,6 +292,7 @@ func (h *homes) left(node string) {
 	for channel, c := range h.claims {
 		h.check(channel, c)
 	}
+	return gone
 }
 
 // restamp makes the homes of this node young, so that they give way to those that

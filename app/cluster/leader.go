@@ -141,6 +141,7 @@ func (n *Node) takeName(ctx context.Context) error {
 			n.log.Warn("cluster: the node's name could not be checked; it is tried again", "error", err)
 			return nil
 		case was == "":
+			n.named = lifeOf(n.nameValue())
 			return nil
 		case time.Now().After(end):
 			_, addr, _ := strings.Cut(was, " ")
@@ -208,10 +209,9 @@ func (n *Node) keep() {
 	timer := time.NewTicker(n.cfg.Beat)
 	defer timer.Stop()
 	var taken time.Time // since when another one has our name
-	named := ""         // our value of the last life
 	for turn := 0; ; turn++ {
 		if n.own.isConnected() {
-			if taken = n.keepName(&named, taken); !taken.IsZero() && time.Since(taken) > 2*n.cfg.Lease {
+			if taken = n.keepName(taken); !taken.IsZero() && time.Since(taken) > 2*n.cfg.Lease {
 				n.fail(fmt.Errorf("cluster: %w: %q; this node stops", ErrName, n.cfg.Name))
 				return
 			}
@@ -232,10 +232,10 @@ func (n *Node) keep() {
 
 // keepName renews the name. After a rejoin the key still holds the value of the last
 // life, which is ours to replace.
-func (n *Node) keepName(named *string, taken time.Time) time.Time {
+func (n *Node) keepName(taken time.Time) time.Time {
 	mine := n.nameValue()
 	other, err := n.name(n.ctx, nameKey(n.cfg.Name), n.cfg.Lease)
-	if err == nil && other != "" && lifeOf(other) == *named {
+	if err == nil && other != "" && lifeOf(other) == n.named {
 		if err = n.own.try(n.ctx, func(ctx context.Context) error { return n.own.medium.del(ctx, nameKey(n.cfg.Name)) }); err == nil {
 			other, err = n.name(n.ctx, nameKey(n.cfg.Name), n.cfg.Lease)
 		}
@@ -244,7 +244,7 @@ func (n *Node) keepName(named *string, taken time.Time) time.Time {
 	case err != nil:
 		return taken
 	case other == "":
-		*named = lifeOf(mine)
+		n.named = lifeOf(mine)
 		return time.Time{}
 	case taken.IsZero():
 		return time.Now()

@@ -99,6 +99,8 @@ type Node struct {
 	watchers []func(Member, Event)
 	broker   *lateBroker
 
+	named string // the life under which this node last had its name; of New, then of keep
+
 	ctx    context.Context // of Run; ends all goroutines
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

@@ -155,9 +155,10 @@ func (p *peer) part(planned, keep bool) {
 		p.node.count.refused.add(ReasonLeft, uint64(p.out.reset(nil)))
 	}
 	agents, channels := p.node.interest.drop(p.slot)
-	p.node.homes.left(p.name)
+	homes := p.node.homes.left(p.name)
 	p.publish()
 	if !was {
+		p.node.homes.tell(homes) // for one that joined, Left says it
 		return
 	}
 	p.node.log.Info("cluster: node left", "node", p.name, "planned", planned, "agents", len(agents), "channels", channels)
@@ -305,6 +306,9 @@ func (p *peer) handle(it item, skip uint64) {
 		if seen++; seen <= skip {
 			p.node.count.repeated.Add(1)
 			continue
+		}
+		if p.alive.Load() == 0 {
+			return // it said goodbye in the middle
 		}
 		if t == TopicRelay && p.routed.Load() && p.node.relay != nil {
 			p.relayed = append(p.relayed, body)
