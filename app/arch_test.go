@@ -51,6 +51,7 @@ var mayImport = map[string][]string{
 	"app/egress":        {},
 	"app/notify":        {"app/egress"},
 	"app/doctor":        {},
+	"app/monitor":       {},
 	"app/backup":        {"store", "embedded", "embedded/journal"},
 
 	"web/static": {},
@@ -75,7 +76,7 @@ var mayImport = map[string][]string{
 		"app/account", "app/account/oidc",
 		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "app/scale/watch"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth", "app/account"},
-	"app/cli": {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "store", "app/auth", "app/scale/watch",
+	"app/cli": {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
 		"app/account", "app/chain"},
 	"app/e2e": {},
 }

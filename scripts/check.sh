@@ -42,7 +42,7 @@ begin "generated files are up to date"
 # Sums before and after, not git diff, so that it also works in a tree with
 # uncommitted changes.
 sums() {
-	find . \( -name '*_templ.go' -o -name '*.pb.go' \) -not -path './.git/*' -exec sha256sum {} + | sort -k 2
+	find . \( -name '*_templ.go' -o -name '*.pb.go' -o -path './packaging/monitoring/*' \) -not -path './.git/*' -exec sha256sum {} + | sort -k 2
 }
 before=$(mktemp) && after=$(mktemp)
 trap 'rm -f "$before" "$after" "${report:-}"' EXIT
@@ -50,6 +50,14 @@ sums >"$before"
 sh scripts/generate.sh || fail "generate"
 sums >"$after"
 diff -u "$before" "$after" || fail "generated files were stale; scripts/generate.sh has written them anew"
+
+begin "promtool: alert rules"
+if command -v promtool >/dev/null 2>&1; then
+	promtool check rules packaging/monitoring/agentnet.rules.yml || fail "promtool check rules"
+	promtool test rules packaging/monitoring/agentnet.rules.test.yml || fail "promtool test rules"
+else
+	fail "promtool is missing (apt-get install prometheus)"
+fi
 
 begin "go vet for darwin and windows, without cgo"
 # SQLite is C code, so packages that reach it can only be vetted where they are built.

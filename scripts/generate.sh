@@ -22,3 +22,6 @@ if [ -f app/wire/agentnet.proto ]; then
 		echo "generate: not run: app/wire/agentnetpb (protoc is missing: apt-get install protobuf-compiler)"
 	fi
 fi
+
+echo "generate: packaging/monitoring"
+go run . metrics write packaging/monitoring

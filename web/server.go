@@ -266,5 +266,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Latency reads the response times of the API.
 func (s *Server) Latency() relay.Histogram { return s.api.Latency() }
 
+// Metrics lists the metrics of this node.
+func (s *Server) Metrics() []api.Metric { return s.api.Metrics() }
+
 // ClientAddr is the address of the client, as the trusted proxies tell it.
 func (s *Server) ClientAddr(c *fiber.Ctx) netip.Addr { return s.cfg.Proxies.ClientAddr(c) }

@@ -80,6 +80,7 @@ type commands struct {
 	Backup     backupCommand     `cmd:"" help:"Write all data into one file, beside a running server."`
 	Restore    restoreCommand    `cmd:"" help:"Put a backup into a data directory."`
 	Notify     notifyCommands    `cmd:"" help:"Show and try the ways to tell people."`
+	Metrics    metricsCommands   `cmd:"" help:"List the metrics of a node; write a Grafana dashboard and alert rules for them."`
 	Config     configCommands    `cmd:"" help:"Check, show and explain the configuration."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`

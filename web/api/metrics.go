@@ -50,6 +50,48 @@ type relayCollector struct {
 	level    *prometheus.Desc
 	info     *prometheus.Desc
 	version  string
+	texts    map[*prometheus.Desc]Metric
+}
+
+// A Metric describes one metric of the node.
+type Metric struct {
+	Name, Help, Label string
+	Kind              string // gauge, counter or histogram
+}
+
+// Metrics lists the metrics of this node, without those of the process and of Go.
+// Label is that of the metrics which have one; node_info has several and is listed
+// without.
+func (a *API) Metrics() []Metric {
+	r := newRelayCollector(a.cfg.Relay.Stats, a.cfg.Version)
+	var all []Metric
+	add := func(desc *prometheus.Desc, kind string) {
+		m := r.texts[desc]
+		m.Kind = kind
+		all = append(all, m)
+	}
+	for _, m := range r.singles {
+		add(m.desc, map[prometheus.ValueType]string{prometheus.CounterValue: "counter", prometheus.GaugeValue: "gauge"}[m.kind])
+	}
+	for _, m := range r.families {
+		add(m.desc, "counter")
+	}
+	for _, m := range r.latency {
+		add(m.desc, "histogram")
+	}
+	add(r.level, "gauge")
+	add(r.info, "gauge")
+	if a.cfg.Readings == nil {
+		return all
+	}
+	for _, m := range a.cfg.Readings() {
+		kind := "gauge"
+		if m.Counter {
+			kind = "counter"
+		}
+		all = append(all, Metric{Name: m.Name, Help: m.Help, Label: m.Label, Kind: kind})
+	}
+	return all
 }
 
 func newRegistry(cfg Config) (*prometheus.Registry, error) {
@@ -71,8 +113,15 @@ func newRegistry(cfg Config) (*prometheus.Registry, error) {
 }
 
 func newRelayCollector(stats func() relay.Stats, version string) *relayCollector {
+	texts := map[*prometheus.Desc]Metric{}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("agentnet_"+name, help, labels, nil)
+		d := prometheus.NewDesc("agentnet_"+name, help, labels, nil)
+		m := Metric{Name: "agentnet_" + name, Help: help}
+		if len(labels) == 1 {
+			m.Label = labels[0]
+		}
+		texts[d] = m
+		return d
 	}
 	gauge := func(name, help string, read func(*relay.Stats) float64) single {
 		return single{desc(name, help), prometheus.GaugeValue, read}
@@ -84,7 +133,7 @@ func newRelayCollector(stats func() relay.Stats, version string) *relayCollector
 		return family{desc(name, help, label), read}
 	}
 	return &relayCollector{
-		stats: stats, version: version,
+		stats: stats, version: version, texts: texts,
 		level: desc("overload_level", "The overload level that the node is in: 1 for it, 0 for the others.", "level"),
 		info:  desc("node_info", "What runs here; always 1.", "node", "region", "version"),
 		singles: []single{
