@@ -19,6 +19,7 @@ import (
 	"agentnet/app/egress"
 	"agentnet/app/notify"
 	"agentnet/app/relay/overload"
+	"agentnet/app/runbook"
 	"agentnet/app/scale"
 )
 
@@ -165,4 +166,37 @@ func TestGateDefersUnderPressure(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	})
+}
+
+// TestEveryRuleHasARunbook holds the alert rules and the runbooks together.
+func TestEveryRuleHasARunbook(t *testing.T) {
+	for _, r := range scale.DefaultRules() {
+		if _, ok := runbook.Get(r.Runbook); !ok {
+			t.Errorf("rule %s names the runbook %q, which does not exist", r.Name, r.Runbook)
+		}
+	}
+}
+
+func TestRunbooksArePages(t *testing.T) {
+	n := apptest.Start(t, func(c *app.Config) { c.BasePath = "/relay" })
+	defer http.DefaultClient.CloseIdleConnections()
+	for _, tt := range []struct {
+		path, kind, want string
+		status           int
+	}{
+		{"/relay/runbooks", "text/html", `href="/relay/runbooks/disk-full"`, 200},
+		{"/relay/runbooks/disk-full", "text/html", "<h1>The disk is full</h1>", 200},
+		{"/relay/runbooks/disk-full.md", "text/markdown", "# The disk is full", 200},
+		{"/relay/runbooks/nothing", "application/problem+json", "not_found", 404},
+	} {
+		resp, err := http.Get(n.URL + tt.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != tt.status || !strings.HasPrefix(resp.Header.Get("Content-Type"), tt.kind) || !strings.Contains(string(body), tt.want) {
+			t.Errorf("%s: got %d %s %v %.200s", tt.path, resp.StatusCode, resp.Header.Get("Content-Type"), err, body)
+		}
+	}
 }

@@ -48,6 +48,8 @@ var mayImport = map[string][]string{
 	"store":             {"app/scale", "app/replica", "app/chain", "app/account"},
 	"app/account":       {"app/chain"},
 	"app/account/oidc":  {"app/account"},
+	"app/runbook":       {},
+	"app/incident":      {"app/scale"},
 	"app/egress":        {},
 	"app/notify":        {"app/egress"},
 	"app/doctor":        {},
@@ -60,7 +62,7 @@ var mayImport = map[string][]string{
 	"web/gate":   {"app/account"},
 	"web/login":  {"app/account", "web/gate", "web/ui", "web/static"},
 	"web/api":    {"app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
-	"web/dash":   {"app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static", "app/scale/watch", "app/account", "web/gate"},
+	"web/dash":   {"app/runbook", "app/wire", "app/relay", "app/scale", "app/doctor", "web/ui", "web/static", "app/scale/watch", "app/account", "web/gate"},
 	"web": {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console",
 		"app/account", "web/gate", "web/login"},
 	"web/sdk": {},
@@ -76,7 +78,7 @@ var mayImport = map[string][]string{
 		"app/account", "app/account/oidc",
 		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "app/monitor", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "app/scale/watch"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth", "app/account"},
-	"app/cli": {"app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
+	"app/cli": {"app/incident", "app/runbook", "app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
 		"app/account", "app/chain"},
 	"app/e2e": {},
 }
@@ -87,7 +89,7 @@ var inTests = map[string][]string{
 	"web":      {"store"},
 	// Accounts are tried on the real database.
 	"app/account": {"store"},
-	"app":         {"app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
+	"app":         {"app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
 	"app/cli":     {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.
 	"app/e2e": {"app", "app/auth", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/doctor", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},

@@ -23,6 +23,8 @@ func (s *Server) Routes() []RouteAccess {
 	base := s.cfg.Base
 	routes := []RouteAccess{
 		{Method: "GET", Path: base + "/static/:file", Access: "public"},
+		{Method: "GET", Path: base + "/runbooks", Access: "public"}, // the same in every copy of the program
+		{Method: "GET", Path: base + "/runbooks/:name", Access: "public"},
 		{Method: "GET", Path: base + "/", Access: "public", Page: true}, // shows numbers to viewers only, or to all with PublicPage
 	}
 	if s.cfg.Socket != nil {

@@ -223,6 +223,9 @@ func (s *Server) route(files *static.Files) {
 		root.Get("/ws", s.cfg.Socket)
 	}
 	root.Get("/", s.page.Handler)
+	books := dash.NewRunbooks(s.cfg.Base, files)
+	root.Get("/runbooks", books.List)
+	root.Get("/runbooks/:name", books.One)
 	if s.gate != nil {
 		s.gate.Add(root, s.login.Routes()...)
 	}

@@ -79,6 +79,7 @@ type commands struct {
 	Health     healthCommand     `cmd:"" help:"Say whether a relay lives, by exit code, for containers."`
 	Backup     backupCommand     `cmd:"" help:"Write all data into one file, beside a running server."`
 	Restore    restoreCommand    `cmd:"" help:"Put a backup into a data directory."`
+	Runbook    runbookCommand    `cmd:"" help:"Show what to do when something is wrong."`
 	Notify     notifyCommands    `cmd:"" help:"Show and try the ways to tell people."`
 	Metrics    metricsCommands   `cmd:"" help:"List the metrics of a node; write a Grafana dashboard and alert rules for them."`
 	Config     configCommands    `cmd:"" help:"Check, show and explain the configuration."`
