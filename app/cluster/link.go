@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,6 +54,8 @@ const (
 // A breaker keeps calls away from what fails. After tripAfter failures in a row it
 // opens; then one call at a time may try whether it is over.
 type breaker struct {
+	tripped atomic.Bool // it is open, for those who only look
+
 	mu       sync.Mutex
 	failures int // in a row
 	until    time.Time
@@ -82,23 +85,18 @@ func (b *breaker) done(ok bool) {
 	b.probing = false
 	if ok {
 		b.failures, b.wait = 0, 0
+		b.tripped.Store(false)
 		return
 	}
 	b.failures++
 	if b.failures >= tripAfter {
+		b.tripped.Store(true)
 		if b.wait == 0 {
 			b.opened++
 		}
 		b.wait = min(max(2*b.wait, openFirst), openMost)
 		b.until = time.Now().Add(b.wait/2 + rand.N(b.wait/2+1))
 	}
-}
-
-// isOpen reports whether calls are kept away.
-func (b *breaker) isOpen() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.failures >= tripAfter
 }
 
 func (b *breaker) openings() uint64 {

@@ -78,6 +78,7 @@ type outbox struct {
 
 	mu      sync.Mutex
 	open    bool
+	link    *link  // where the node is
 	gen     uint32 // grows when it is opened; batches of an older one are dropped
 	header  []byte
 	next    uint64 // number of the next record
@@ -92,14 +93,14 @@ type outbox struct {
 	taken   uint64 // of its stream by us, for the header
 }
 
-// reset opens the outbox for a new stream with this header, or closes it when that
-// is nil. What waits is dropped; it returns how many records that were.
-func (o *outbox) reset(header []byte) (dropped int) {
+// reset opens the outbox for a new stream with this header over this link, or closes
+// it when those are nil. What waits is dropped; it returns how many records that were.
+func (o *outbox) reset(to *link, header []byte) (dropped int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	dropped = o.records
 	o.gen++
-	o.open, o.header, o.next = header != nil, header, 1
+	o.open, o.link, o.header, o.next = header != nil, to, header, 1
 	o.filling, o.count, o.waiting, o.bytes, o.records = nil, 0, nil, 0, 0
 	o.sent, o.acked, o.taken = 0, 0, 0
 	return dropped
@@ -116,6 +117,8 @@ func (o *outbox) push(t Topic, parcel []byte) (refused Reason) {
 	switch {
 	case !o.open:
 		return ReasonUnknown
+	case t < topicHello && o.link.breaker.tripped.Load():
+		return ReasonCut
 	case len(parcel) > maxParcel:
 		return ReasonTooLarge
 	case o.bytes+len(parcel) > limit*outBytes || o.records >= limit*outRecords:
@@ -160,9 +163,9 @@ func (o *outbox) rouse() {
 	}
 }
 
-// take returns the next batch. Without one the caller counts as asleep and has to
+// take returns the next batch and where it goes. Without one (nil) the caller counts as asleep and has to
 // wait for wake.
-func (o *outbox) take() (b []byte, gen uint32, ok bool) {
+func (o *outbox) take() (b []byte, to *link, gen uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.waiting) == 0 && len(o.filling) > 0 {
@@ -170,7 +173,7 @@ func (o *outbox) take() (b []byte, gen uint32, ok bool) {
 	}
 	if len(o.waiting) == 0 || o.sent-o.acked >= window {
 		o.asleep++
-		return nil, 0, false
+		return nil, nil, 0
 	}
 	b = o.waiting[0]
 	o.waiting[0] = nil
@@ -180,7 +183,7 @@ func (o *outbox) take() (b []byte, gen uint32, ok bool) {
 	binary.LittleEndian.PutUint64(b[atSent:], o.sent)
 	binary.LittleEndian.PutUint64(b[atAck:], o.taken)
 	o.sent += uint64(len(b))
-	return b, o.gen, true
+	return b, o.link, o.gen
 }
 
 // current reports whether batches of gen are still wanted.
@@ -233,9 +236,8 @@ func (o *outbox) backlog() (records, bytes int) {
 // send is one of the senders of a peer.
 func (p *peer) send(ctx context.Context) {
 	for {
-		b, gen, ok := p.out.take()
-		if ok {
-			p.carry(ctx, b, gen)
+		if b, to, gen := p.out.take(); b != nil {
+			p.carry(ctx, to, b, gen)
 			continue
 		}
 		select {
@@ -248,9 +250,9 @@ func (p *peer) send(ctx context.Context) {
 
 // carry publishes one batch, again and again until it was, or nobody wants it any
 // more. The receiver tells copies apart by their number.
-func (p *peer) carry(ctx context.Context, b []byte, gen uint32) {
+func (p *peer) carry(ctx context.Context, to *link, b []byte, gen uint32) {
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		receivers, err := p.link.publish(ctx, p.channel, b)
+		receivers, err := to.publish(ctx, p.channel, b)
 		if err == nil && receivers != 0 {
 			p.node.count.batchesOut.Add(1)
 			p.node.count.bytesOut.Add(uint64(len(b)))

@@ -133,7 +133,7 @@ func (p *peer) begin() {
 	p.whole, p.snapshot, p.acked, p.wantSnap, p.waiting, p.ackedTill = false, 0, false, true, 0, 0
 	p.asking = false
 	p.mine = p.node.epochs.Add(1)
-	p.out.reset(appendHeader(nil, p.node.cfg.Name, p.node.life.Load(), p.mine, p.info.life))
+	p.out.reset(p.link, appendHeader(nil, p.node.cfg.Name, p.node.life.Load(), p.mine, p.info.life))
 	p.alive.Store(p.info.life)
 	p.out.push(topicHello, p.node.hello(true))
 	p.sendSnapshot()
@@ -152,7 +152,7 @@ func (p *peer) part(planned, keep bool) {
 		if planned {
 			p.past = life
 		} // else the same life may come back: only the way was cut
-		p.node.count.refused.add(ReasonLeft, uint64(p.out.reset(nil)))
+		p.node.count.refused.add(ReasonLeft, uint64(p.out.reset(nil, nil)))
 	}
 	agents, channels := p.node.interest.drop(p.slot)
 	homes := p.node.homes.left(p.name)
