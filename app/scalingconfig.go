@@ -110,6 +110,24 @@ func (c *Alerts) rules() ([]scale.Rule, error) {
 	return all, nil
 }
 
+// ReadAlertRules reads the rules under alerts.rules of a configuration file; name is
+// what faults call it.
+func ReadAlertRules(name string, text []byte) ([]scale.Rule, error) {
+	cfg := DefaultConfig()
+	if err := cfg.ReadYAML(name, text); err != nil {
+		return nil, err
+	}
+	out := make([]scale.Rule, 0, len(cfg.Alerts.Rules))
+	for i := range cfg.Alerts.Rules {
+		r, err := cfg.Alerts.Rules[i].rule()
+		if err != nil {
+			return nil, fmt.Errorf("alerts.rules[%d].%w", i, err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
 func (c *Config) checkScaling(k *checker) {
 	if _, err := c.engine(); err != nil {
 		k.fault("scaling and alerts", "%v", err)

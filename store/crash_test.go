@@ -30,6 +30,9 @@ func child(role, dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if role == "log" {
+		return logChild(s)
+	}
 	if role == "create" {
 		if _, err := s.CreateToken(context.Background(), token(os.Getpid())); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -73,6 +73,8 @@ type commands struct {
 	Nodes      nodesCommand      `cmd:"" help:"List the nodes that are one relay together."`
 	Demo       demoCommand       `cmd:"" help:"Show a few agents that talk to each other."`
 	Bench      bench.Command     `cmd:"" help:"Measure a relay under load."`
+	Log        logCommands       `cmd:"" help:"Read, check, replay and export the scaling log; write notes into it."`
+	Alerts     alertsCommands    `cmd:"" help:"List, acknowledge and silence alerts; test rules on stored samples."`
 	Plan       planCommand       `cmd:"" help:"Plan how many instances a load needs, of which size, at what cost."`
 	Simulate   simulateCommand   `cmd:"" help:"Run the scaling engine on an invented or recorded load."`
 	Doctor     doctorCommand     `cmd:"" help:"Look for what keeps a relay from working well, and say what to do."`

@@ -45,6 +45,7 @@ type LogQuery struct {
 	Range  string `query:"range" doc:"Time up to the end, such as 6h or 30d; instead of from. Absent: all."`
 	From   string `query:"from" doc:"RFC 3339, or milliseconds since 1970."`
 	To     string `query:"to" doc:"The same."`
+	Order  string `query:"order" enum:"newest,oldest" default:"newest"`
 	Before int    `query:"before" doc:"The next of the page before." min:"0"`
 	Limit  int    `query:"limit" doc:"Entries on a page." default:"100" min:"1" max:"1000"`
 	Format string `query:"format" enum:"json,csv" default:"json"`
@@ -74,6 +75,13 @@ func logFilter(c *fiber.Ctx) (f scale.LogFilter, err error) {
 		if f.From, f.To, err = timeRange(c, longestSpan); err != nil {
 			return f, err
 		}
+	}
+	switch c.Query("order", "newest") {
+	case "newest":
+	case "oldest":
+		f.Oldest = true
+	default:
+		return f, &wire.Error{Code: wire.BadFrame, Message: "order: expected newest or oldest"}
 	}
 	if f.Limit, err = number(c, "limit", listLimit, 1, maxListLimit); err != nil {
 		return f, err
