@@ -96,6 +96,8 @@ var inTests = map[string][]string{
 	// The broker is run on the embedded Redis and on a real one by the same tests.
 	"app/cluster": {"app/apptest/link", "app/cluster/redistest", "embedded"},
 	"app/backup":  {"app/relay", "app/wire"},
+	// The engine at work is tested on the database that it works with.
+	"app/scale/watch": {"store"},
 }
 
 // home says which packages may import an outside module; "web/**" means web and

@@ -118,7 +118,7 @@ func (h *hand) run(ctx context.Context) error {
 			case n := <-h.notices:
 				h.tell(ctx, n)
 			case p := <-h.puts:
-				write, cancel := context.WithTimeout(ctx, settingsWait)
+				write, cancel := context.WithTimeout(context.WithoutCancel(ctx), settingsWait)
 				if err := h.s.cfg.Store.PutSetting(write, p[0], p[1]); err != nil {
 					h.s.log.Error("a setting could not be stored", "setting", p[0], "error", err)
 				}

@@ -52,7 +52,7 @@ type TrendPoint struct {
 const (
 	// sourceRows is how many rows of a trend are read at most before a coarser span is
 	// read instead.
-	sourceRows = 1200
+	sourceRows = 1500
 	// maxTrends bounds the trends of one answer, and maxPointsInAll their points.
 	maxTrends      = 256
 	maxPointsInAll = 60_000

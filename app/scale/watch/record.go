@@ -113,7 +113,8 @@ func (s *Service) keep(ctx context.Context) error {
 				continue
 			}
 			last = now
-			s.store(ctx, now, false)
+			// A write that a stop cut short would be lost: it is bounded by itself.
+			s.store(context.WithoutCancel(ctx), now, false)
 		}
 	}
 }

@@ -108,7 +108,8 @@ func (s *scribe) flush(ctx context.Context) bool {
 				entries = append([]scale.Entry{e}, shifted(entries)...)
 			}
 		}
-		write, cancel := context.WithTimeout(ctx, writeWait)
+		// A stop does not cut a write short: nobody would know whether it happened.
+		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeWait)
 		sealed, err := s.store.AppendScaleLog(write, s.node, entries)
 		cancel()
 		if err != nil {
