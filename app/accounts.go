@@ -14,6 +14,7 @@ import (
 	"agentnet/app/auth"
 	"agentnet/store"
 	"agentnet/web"
+	"agentnet/web/api"
 )
 
 // ServerURL names the setting that holds where the server was reached last, for
@@ -203,3 +204,14 @@ func asAccountError(err error) error {
 
 // Routes lists every route of this node with who may use it.
 func (a *App) Routes() []web.RouteAccess { return a.web.Routes() }
+
+// accountReadings are the metrics of those who operate the relay.
+func (a *App) accountReadings() []api.Reading {
+	s := a.desk.Stats()
+	return []api.Reading{
+		counter("agentnet_sign_ins_total", "People who signed in to the dashboard.", s.SignIns),
+		counter("agentnet_sign_in_failures_total", "Sign-ins that were refused: wrong name, password or code.", s.Failures),
+		counter("agentnet_sign_ins_throttled_total", "Sign-ins that were not looked at because there were too many.", s.Throttled),
+		counter("agentnet_audit_lost_total", "Entries that could not be written into the audit log.", s.AuditLost),
+	}
+}

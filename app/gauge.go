@@ -39,7 +39,7 @@ func (a *App) readings() []api.Reading {
 			gauge("agentnet_embedded_bytes", "Estimated memory of the embedded Redis.", float64(e.Bytes)),
 			counter("agentnet_embedded_snapshot_failures_total", "Snapshots that could not be written.", e.Failed))
 	}
-	return slices.Concat(out, a.scalingReadings(), a.fleetReadings(), a.actingReadings())
+	return slices.Concat(out, a.scalingReadings(), a.fleetReadings(), a.actingReadings(), a.accountReadings())
 }
 
 func counter(name, help string, v uint64) api.Reading {
