@@ -162,7 +162,7 @@ func TestStrangersSeeNoNumbers(t *testing.T) {
 	node := &fakeNode{stats: relay.Stats{Node: "n1secret", Agents: 77321}, reasons: []relay.Reason{{Check: "journal", Message: "open /secret"}}}
 	stranger := func(c *Config) { c.Local = func(*fiber.Ctx) bool { return false } }
 	body := get(t, newPage(t, node, stranger), "example.org")
-	for _, hidden := range []string{"77,321", "n1secret", "1.2.3", "/secret", "journal", "live.js"} {
+	for _, hidden := range []string{"77,321", "n1secret", "1.2.3", "/secret", "journal", "poll.js"} {
 		if strings.Contains(body, hidden) {
 			t.Errorf("a stranger sees %q", hidden)
 		}

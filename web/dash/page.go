@@ -181,7 +181,7 @@ func (p *Page) view(endpoint string, now Now, reasons []relay.Reason) View {
 	v := p.stranger(endpoint)
 	s := &now.Stats
 	v.Frame.Name = s.Node
-	v.Frame.Script = p.cfg.Files.URL("live.js")
+	v.Frame.Script = p.cfg.Files.URL("poll.js")
 	v.Lead = ""
 	for _, r := range reasons {
 		if !r.OK {

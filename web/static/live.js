@@ -1,56 +1,86 @@
-// Keeps the numbers of a page up to date: asks for the page again and takes over
-// the parts marked data-live. Text that is selected and parts that hold the focus
-// stay as they are. Without this script the page reloads itself.
+// Keeps a page honest and quiet: says how fresh its numbers are, lets nothing be
+// swapped away under somebody's hand, closes the stream while nobody looks, and
+// knows a few keys. The stream itself is read by htmx and its extension. Without
+// any of it a page reloads itself.
 "use strict";
 (() => {
-  const every = 2000, patience = 5000;
-  const pill = document.getElementById("live");
-  let last = Date.now(), timer = 0, asking = false;
+  const root = document.documentElement, pill = document.getElementById("live");
+  let last = Date.now(), source = null;
 
   const say = (state, text) => {
     if (!pill) return;
-    pill.className = "live " + state;
-    pill.lastElementChild.textContent = text;
-    document.documentElement.toggleAttribute("data-stale", state === "none");
+    pill.className = "live push " + state;
+    const label = pill.lastElementChild;
+    if (label.textContent !== text) label.textContent = text;
+    root.toggleAttribute("data-stale", state === "none");
   };
 
-  const busy = (part) => {
-    const chosen = document.getSelection();
-    return part.contains(document.activeElement) ||
-      (chosen && !chosen.isCollapsed && chosen.containsNode(part, true));
-  };
+  // The time zone goes to the server, which writes all times.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const scope = root.dataset.base + "/";
+  if (zone && !document.cookie.includes("agentnet_zone=" + encodeURIComponent(zone))) {
+    document.cookie = "agentnet_zone=" + encodeURIComponent(zone) + ";path=" + scope + ";max-age=31536000;samesite=lax";
+  }
 
-  const refresh = async () => {
-    const answer = await fetch(location.href, {
-      cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(patience),
-    });
-    if (!answer.ok) throw new Error(String(answer.status));
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const part of document.querySelectorAll("[data-live]")) {
-      const fresh = page.getElementById(part.id);
-      if (fresh && !busy(part) && fresh.outerHTML !== part.outerHTML) part.replaceWith(fresh);
-    }
-    document.title = page.title;
-  };
-
-  const tick = async () => {
-    if (asking || document.hidden) return;
-    asking = true;
-    try {
-      await refresh();
+  // One stream a tab. It is closed while the tab is hidden, because a browser opens
+  // only six connections to a server that does not speak HTTP/2.
+  window.htmx && (htmx.createEventSource = (url) => {
+    source = new EventSource(url);
+    for (const name of ["tick", "title"]) source.addEventListener(name, (e) => {
       last = Date.now();
-      say("ok", "Live");
-    } catch {
-      const age = Math.round((Date.now() - last) / 1000);
-      if (age < 10) say("info", "Reconnecting");
-      else say("none", "Stale " + age + " s");
-    }
-    asking = false;
-  };
+      if (name === "title" && document.title !== e.data) document.title = e.data;
+      say("ok", "Live · 1 s");
+    });
+    source.addEventListener("bye", () => source.close());
+    return source;
+  });
 
-  if (pill) pill.hidden = false;
-  timer = setInterval(tick, every);
-  document.addEventListener("visibilitychange", tick);
-  addEventListener("pagehide", () => clearInterval(timer));
-  addEventListener("pageshow", (e) => { if (e.persisted) timer = setInterval(tick, every); });
+  const age = () => {
+    if (!source || document.hidden) return;
+    const seconds = Math.round((Date.now() - last) / 1000);
+    if (seconds >= 10) say("none", "Stale " + seconds + " s");
+    else if (seconds >= 3) say("info", "Reconnecting");
+  };
+  const timer = setInterval(age, 1000);
+
+  const reopen = () => {
+    if (source && source.readyState === EventSource.CLOSED && source.onerror) source.onerror(new Event("error"));
+  };
+  let away = 0;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(away);
+    if (document.hidden) away = setTimeout(() => source && source.close(), 5000);
+    else reopen();
+  });
+  setInterval(() => { if (!document.hidden && Date.now() - last > 15000) reopen(); }, 15000);
+  addEventListener("pagehide", () => { clearInterval(timer); source && source.close(); });
+  addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
+
+  // What holds the focus, a selection or an open list of rows stays as it is.
+  document.addEventListener("htmx:sseBeforeMessage", (e) => {
+    const part = e.target, chosen = document.getSelection();
+    if (part.contains(document.activeElement) || part.querySelector("details[open]") ||
+      (chosen && !chosen.isCollapsed && chosen.containsNode(part, true))) e.preventDefault();
+  });
+
+  // Forms that ask once more, dialogs and keys.
+  document.addEventListener("submit", (e) => {
+    const ask = e.target.dataset.ask;
+    if (ask && !confirm(ask)) e.preventDefault();
+  });
+  document.addEventListener("input", (e) => {
+    const shown = e.target.dataset.shows && document.getElementById(e.target.dataset.shows);
+    if (shown) shown.textContent = "× " + (+e.target.value).toFixed(1);
+  });
+  const places = { o: "", t: "trends", c: "capacity", l: "log", a: "agents", h: "channels", n: "nodes", r: "alerts", s: "settings" };
+  let going = 0;
+  document.addEventListener("keydown", (e) => {
+    if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input,select,textarea")) return;
+    if (e.key === "/") {
+      const find = document.querySelector(".find input");
+      if (find) { find.focus(); e.preventDefault(); }
+    } else if (e.key === "g") going = Date.now();
+    else if (Date.now() - going < 1500 && e.key in places) location.assign(scope + places[e.key]);
+    else if (e.key === "d") document.querySelector(".theme button")?.click();
+  });
 })();

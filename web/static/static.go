@@ -1,8 +1,11 @@
-// Package static holds the files that browsers load: stylesheet, script and icon.
+// Package static holds the files that browsers load: stylesheet, scripts and icon.
 //
 // They are part of the binary. Each is served under a name that holds the hash of
 // its content, so that a browser may keep it for a year and still sees a new
-// version at once. The script is a convenience: every page works without it.
+// version at once. The scripts are a convenience: every page works without them.
+// What lies in vendor is other people's work, unchanged, with its licence beside
+// it: htmx with its extension for event streams, and uPlot for charts that a
+// person zooms.
 package static
 
 import (
@@ -15,9 +18,10 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
-//go:embed app.css live.js mark.svg
+//go:embed app.css live.js poll.js trends.js mark.svg vendor
 var content embed.FS
 
 // types are the media types of what is embedded.
@@ -29,13 +33,16 @@ func mediaType(name string) (string, error) {
 		return "text/javascript; charset=utf-8", nil
 	case ".svg":
 		return "image/svg+xml", nil
+	case ".LICENSE":
+		return "text/plain; charset=utf-8", nil
 	}
 	return "", fmt.Errorf("no media type for %s", name)
 }
 
 type file struct {
-	media string
-	body  []byte
+	media  string
+	body   []byte
+	packed []byte // gzip of body
 }
 
 // Files serves the files. It is immutable.
@@ -48,25 +55,34 @@ type Files struct {
 // New reads the files, which are reached under base, such as "/relay/static".
 func New(base string) (*Files, error) {
 	f := &Files{base: base, byHash: map[string]file{}, hashed: map[string]string{}}
-	names, err := fs.Glob(content, "*")
+	err := fs.WalkDir(content, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		return f.add(name)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("static: %w", err)
 	}
-	for _, name := range names {
-		body, err := content.ReadFile(name)
-		if err != nil {
-			return nil, fmt.Errorf("static: %w", err)
-		}
-		media, err := mediaType(name)
-		if err != nil {
-			return nil, fmt.Errorf("static: %w", err)
-		}
-		sum := sha256.Sum256(body)
-		ext := path.Ext(name)
-		hashed := strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:6]) + ext
-		f.byHash[hashed], f.hashed[name] = file{media, body}, hashed
-	}
 	return f, nil
+}
+
+func (f *Files) add(name string) error {
+	body, err := content.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	media, err := mediaType(name)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(body)
+	name = path.Base(name)
+	ext := path.Ext(name)
+	hashed := strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:6]) + ext
+	packed := fasthttp.AppendGzipBytesLevel(nil, body, fasthttp.CompressBestCompression)
+	f.byHash[hashed], f.hashed[name] = file{media, body, packed}, hashed
+	return nil
 }
 
 // URL is the path of a file, "" when there is none of that name.
@@ -86,5 +102,10 @@ func (f *Files) Handler(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderContentType, found.media)
 	c.Set(fiber.HeaderCacheControl, "public, max-age=31536000, immutable")
+	c.Vary(fiber.HeaderAcceptEncoding)
+	if c.Context().Request.Header.HasAcceptEncoding("gzip") {
+		c.Set(fiber.HeaderContentEncoding, "gzip")
+		return c.Send(found.packed)
+	}
 	return c.Send(found.body)
 }

@@ -1,0 +1,263 @@
+package dash
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"agentnet/app/relay"
+	"agentnet/app/wire"
+	"agentnet/web/static"
+	"agentnet/web/ui"
+
+	"github.com/a-h/templ"
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+)
+
+// Relay is the node that the pages speak of. *relay.Hub is one.
+type Relay interface {
+	Source
+	Agents(id *relay.Identity, match, after string, limit int) ([]wire.AgentInfo, string, error)
+	Channels(id *relay.Identity, match, after string, limit int) ([]relay.ChannelInfo, string, error)
+}
+
+// Sources are the parts that pages show beside the relay. A nil part is one that
+// this server does not have: its page says so.
+type Sources struct {
+	Scaling Scaling
+	Nodes   Nodes
+	Broker  Broker
+	Config  Settings
+	Acts    Acts
+}
+
+// BoardConfig is what the console needs. Page, Relay, Files, Who and Logger are
+// required.
+type BoardConfig struct {
+	Page  *Page // the first page, for strangers; its measurements are used by all
+	Relay Relay
+	Files *static.Files
+	// Who says who sent a request.
+	Who     func(*fiber.Ctx) Visitor
+	Base    string
+	Name    string // of the instance
+	Version string
+	Sources Sources
+	// Links are pages of other packages for the rail.
+	Links []Link
+	// Viewers bounds the open streams. Defaults to 512.
+	Viewers int
+	Logger  *slog.Logger
+}
+
+// Board is the console: all pages for those who may see numbers. Its methods may
+// be called concurrently.
+type Board struct {
+	cfg    BoardConfig
+	stream *stream
+	cache  cache
+	shown  map[string]func(*request) (*view, error) // pages by path
+}
+
+// NewBoard checks the configuration.
+func NewBoard(cfg BoardConfig) (*Board, error) {
+	if cfg.Page == nil || cfg.Relay == nil || cfg.Files == nil || cfg.Who == nil || cfg.Logger == nil {
+		return nil, errors.New("dash: Page, Relay, Files, Who and Logger must be given")
+	}
+	if cfg.Viewers <= 0 {
+		cfg.Viewers = 512
+	}
+	b := &Board{cfg: cfg}
+	b.shown = b.pages()
+	b.stream = newStream(b, cfg.Viewers)
+	return b, nil
+}
+
+// Run renders what is watched once a second, until ctx ends. Then all streams are
+// closed.
+func (b *Board) Run(ctx context.Context) { b.stream.run(ctx) }
+
+// Close ends all streams; new ones are refused.
+func (b *Board) Close() { b.stream.close() }
+
+// Streams tells how many streams are open, and why viewers were sent away.
+func (b *Board) Streams() StreamStats { return b.stream.stats() }
+
+// A Route is one address of the console with the role that it needs. Those that
+// are not GET change something.
+type Route struct {
+	Method, Path string
+	Need         Role
+	handle       func(*request) error
+}
+
+// Routes lists all addresses, below the base path.
+func (b *Board) Routes() []Route {
+	var out []Route
+	for path := range b.shown {
+		out = append(out, Route{"GET", path, Viewer, b.show})
+	}
+	out = append(out,
+		Route{"GET", "/live", Viewer, b.watch},
+		Route{"POST", "/theme", Nobody, b.theme},
+	)
+	return append(out, b.tables()...)
+}
+
+// Register adds the routes to r.
+func (b *Board) Register(r fiber.Router) {
+	for _, route := range b.Routes() {
+		r.Add(route.Method, route.Path, b.serve(route))
+	}
+}
+
+// serve judges who asks before the route's handler does anything.
+func (b *Board) serve(route Route) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		r := b.ask(c)
+		if r.who.Role < route.Need {
+			if r.who.Role == Nobody && route.Method == "GET" && c.Path() == b.cfg.Base+"/" {
+				return b.cfg.Page.Handler(c)
+			}
+			return &wire.Error{Code: wire.Forbidden, Message: "this page needs the role " + route.Need.String() + "; sign in, or look at it on the server's own machine"}
+		}
+		if route.Method != "GET" && !sameOrigin(c) {
+			return &wire.Error{Code: wire.Forbidden, Message: "this was sent from another site: open the page here and send it again"}
+		}
+		c.Set(fiber.HeaderCacheControl, "no-store")
+		return route.handle(r)
+	}
+}
+
+// A view is a page that is ready to be drawn.
+type view struct {
+	title string
+	body  templ.Component
+	parts []part // what changes while somebody looks
+	every int    // seconds between two renderings; 0: the page does not live
+	plain bool   // without a time range
+}
+
+// A part is a piece of a page that is replaced as a whole.
+type part struct {
+	id   string
+	body templ.Component
+}
+
+// live puts parts where the page wants them.
+func live(p part) templ.Component { return p.body }
+
+// show draws a page.
+func (b *Board) show(r *request) error {
+	make, ok := b.shown[r.path]
+	if !ok {
+		return fiber.ErrNotFound
+	}
+	v, err := make(r)
+	if err != nil {
+		return err
+	}
+	if v == nil { // the maker has answered
+		return nil
+	}
+	return b.draw(r, v)
+}
+
+// draw writes a page with its frame.
+func (b *Board) draw(r *request, v *view) error {
+	page := b.frame(r, v)
+	var body bytes.Buffer
+	ctx := templ.WithChildren(context.Background(), v.body)
+	if err := ui.App(page).Render(ctx, &body); err != nil {
+		return fmt.Errorf("draw %s: %w", r.path, err)
+	}
+	return send(r.c, fiber.MIMETextHTMLCharsetUTF8, body.Bytes())
+}
+
+// packFrom is the size at which an answer is compressed.
+const packFrom = 1 << 10
+
+// send answers with body, compressed for those who take it.
+func send(c *fiber.Ctx, media string, body []byte) error {
+	c.Set(fiber.HeaderContentType, media)
+	c.Vary(fiber.HeaderAcceptEncoding)
+	if len(body) >= packFrom && c.Context().Request.Header.HasAcceptEncoding("gzip") {
+		c.Set(fiber.HeaderContentEncoding, "gzip")
+		return c.Send(fasthttp.AppendGzipBytesLevel(nil, body, 5))
+	}
+	return c.Send(body)
+}
+
+// nav is the rail.
+func (b *Board) nav(r *request, n *notices) []ui.NavItem {
+	base := b.cfg.Base
+	items := []ui.NavItem{
+		{Path: "/", Name: "Overview", Icon: "overview", Phone: true},
+		{Path: "/trends", Name: "Trends", Icon: "trends"},
+		{Path: "/capacity", Name: "Capacity", Icon: "capacity", Phone: true},
+		{Path: "/log", Name: "Scaling log", Short: "Log", Icon: "log", Phone: true},
+		{Path: "/alerts", Name: "Alerts", Icon: "bell", Phone: true, Count: n.firing, Kind: n.worst},
+		{Path: "/simulator", Name: "Simulator", Icon: "simulator"},
+		{Path: "/agents", Name: "Agents", Icon: "agents", Phone: true, Gap: true},
+		{Path: "/channels", Name: "Channels", Icon: "channels"},
+		{Path: "/nodes", Name: "Nodes", Icon: "nodes"},
+		{Path: "/broker", Name: "Broker", Icon: "broker"},
+		{Path: "/settings", Name: "Settings", Icon: "settings", Gap: true},
+		{Path: "/privacy", Name: "Privacy", Icon: "lock"},
+	}
+	for i := range items {
+		items[i].Current = items[i].Path == r.path || items[i].Path != "/" && strings.HasPrefix(r.path, items[i].Path+"/")
+		items[i].Path = base + items[i].Path
+	}
+	for _, l := range b.cfg.Links {
+		items = append(items, ui.NavItem{Path: base + l.Path, Name: l.Name, Icon: "key", Current: l.Path == r.path})
+	}
+	return items
+}
+
+// frame fills in what all pages share.
+func (b *Board) frame(r *request, v *view) *ui.Page {
+	n := b.notices()
+	f := b.cfg.Files
+	p := &ui.Page{Title: v.title, Name: b.cfg.Name, Base: b.cfg.Base, Theme: r.theme(), Style: f.URL("app.css"), Icon: f.URL("mark.svg"),
+		Nav: b.nav(r, &n), Alerts: n.firing, Pending: n.pending, Worst: n.worst,
+		User: r.who.Name, Role: r.who.Role.String(), Account: r.who.Account, Token: r.who.Token, Back: r.back(), Foot: b.foot()}
+	p.Verdict = n.verdict
+	p.Verdict.Path = b.cfg.Base + "/"
+	if !v.plain {
+		p.Ranges = r.ranges()
+	}
+	p.Said, p.SaidBad = r.said()
+	p.Scripts = []string{f.URL("live.js")}
+	if v.every > 0 {
+		p.Scripts = []string{f.URL("htmx.min.js"), f.URL("htmx-sse.min.js"), f.URL("live.js")}
+		p.Stream, p.Refresh = b.cfg.Base+"/live?"+r.streamQuery(), 10
+	}
+	if r.path == "/trends" {
+		p.Scripts = append(p.Scripts, f.URL("uplot.min.js"), f.URL("trends.js"))
+	}
+	return p
+}
+
+// foot is the last line of each page.
+func (b *Board) foot() []string {
+	now := b.cfg.Page.Now()
+	out := []string{"Agentnet " + orNone(b.cfg.Version), "Node " + now.Stats.Node + ", up " + ui.Uptime(now.Stats.Now.Sub(now.Stats.Started))}
+	if b.cfg.Sources.Config != nil {
+		out = append(out, b.cfg.Sources.Config.Footer()...)
+	}
+	return out
+}
+
+// theme keeps the visitor's choice of colours: as the system says, light, dark.
+func (b *Board) theme(r *request) error {
+	next := map[string]string{"": "dark", "dark": "light", "light": ""}[r.theme()]
+	cookie := &fiber.Cookie{Name: themeCookie, Value: next, Path: b.cfg.Base + "/", SameSite: fiber.CookieSameSiteLaxMode, HTTPOnly: true, MaxAge: int((365 * 24 * time.Hour).Seconds())}
+	r.c.Cookie(cookie)
+	return r.goTo(r.c.FormValue("back"))
+}
