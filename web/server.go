@@ -72,6 +72,8 @@ type Config struct {
 	Limits wire.Limits
 	// Version of the server.
 	Version string
+	// Pages are what the console shows beside the relay.
+	Pages dash.Sources
 	// PublicPage shows the numbers of the first page to everybody, not only to those
 	// who are signed in.
 	PublicPage bool
@@ -120,6 +122,7 @@ type Server struct {
 	app        *fiber.App
 	api        *api.API
 	page       *dash.Page
+	board      *dash.Board  // nil without Access
 	gate       *gate.Gate   // nil without Access
 	login      *login.Pages // nil without Access
 
@@ -157,6 +160,9 @@ func New(cfg Config) (*Server, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)
+	}
+	if err := s.openBoard(files); err != nil {
+		return nil, err
 	}
 	s.api, err = api.New(api.Config{
 		Relay: cfg.Relay, Authorizer: cfg.Authorizer, Guard: cfg.Guard, ClientAddr: s.ClientAddr, Local: s.local,
@@ -222,7 +228,11 @@ func (s *Server) route(files *static.Files) {
 	if s.cfg.Socket != nil {
 		root.Get("/ws", s.cfg.Socket)
 	}
-	root.Get("/", s.page.Handler)
+	if s.board != nil {
+		s.gate.Add(root, s.boardRoutes()...)
+	} else {
+		root.Get("/", s.page.Handler)
+	}
 	books := dash.NewRunbooks(s.cfg.Base, files)
 	root.Get("/runbooks", books.List)
 	root.Get("/runbooks/:name", books.One)
@@ -234,7 +244,12 @@ func (s *Server) route(files *static.Files) {
 // Run measures what the first page and /v1/regions show, until ctx ends. It
 // returns nil.
 func (s *Server) Run(ctx context.Context) error {
+	var pages sync.WaitGroup
+	if s.board != nil {
+		pages.Go(func() { s.board.Run(ctx) })
+	}
 	s.page.Run(ctx)
+	pages.Wait()
 	return nil
 }
 
@@ -260,6 +275,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closed = true
 	s.mu.Unlock()
 	s.api.Close()
+	if s.board != nil {
+		s.board.Close()
+	}
 	if err := s.app.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("stop http: %w", err)
 	}

@@ -84,6 +84,7 @@ func (l *link) expire(t *Turn, _ *timer) {
 func (s *Session) beatAfter(l *link, rttMS int64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.tally.rttMS = rttMS
 	lim := s.hub.bounds.Load()
 	switch {
 	case rttMS >= slowRTT:

@@ -57,6 +57,7 @@ type link struct {
 	badSince int64
 	gone     bool // Closed was called
 	refused  strikes
+	heard    uint64 // frames that were understood, for the census
 	known    uint64 // the last of the hub's endings that the identity can have been checked against
 
 	authenticated bool  // counted so by the gate
@@ -147,6 +148,7 @@ func (l *link) handle(t *Turn, msg []byte) {
 			}
 		} else if c.Kind != wire.KindNone {
 			t.count.framesIn[c.Kind]++
+			l.heard++
 			l.dispatch(t, c)
 		}
 		msg = msg[max(n, 1):]

@@ -71,6 +71,7 @@ type Session struct {
 	served    map[uint64]string   // requests to answer that another node numbered, when the session moved
 	crossingN atomic.Int32        // own messages on their way to other nodes
 	timer     timer               // resume window while detached, slow deadline while full
+	tally     tally               // what the census tells of it
 }
 
 // deliverable says whether messages are handed to the session at once. s.mu must
@@ -231,6 +232,7 @@ func (s *Session) writeItems(t *Turn, items []queue.Item) {
 		}
 		t.parts = append(t.parts, it.Sealed)
 		t.count.framesOut += uint64(it.Messages)
+		s.tally.sent += uint64(it.Messages)
 	}
 	switch len(t.parts) {
 	case 0:

@@ -10,20 +10,19 @@ import (
 	"time"
 
 	"agentnet/app/relay"
-	"agentnet/app/wire"
 	"agentnet/web/static"
 	"agentnet/web/ui"
 
 	"github.com/a-h/templ"
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 )
 
 // Relay is the node that the pages speak of. *relay.Hub is one.
 type Relay interface {
 	Source
-	Agents(id *relay.Identity, match, after string, limit int) ([]wire.AgentInfo, string, error)
+	Census(channels bool, match func(agent string) bool) []relay.SessionInfo
 	Channels(id *relay.Identity, match, after string, limit int) ([]relay.ChannelInfo, string, error)
+	Disconnect(agent, reason string) int
 }
 
 // Sources are the parts that pages show beside the relay. A nil part is one that
@@ -33,7 +32,6 @@ type Sources struct {
 	Nodes   Nodes
 	Broker  Broker
 	Config  Settings
-	Acts    Acts
 }
 
 // BoardConfig is what the console needs. Page, Relay, Files, Who and Logger are
@@ -50,6 +48,8 @@ type BoardConfig struct {
 	Sources Sources
 	// Links are pages of other packages for the rail.
 	Links []Link
+	// Note tells the audit log what a change was done to. Nil: it is not told.
+	Note func(c *fiber.Ctx, target, detail string)
 	// Viewers bounds the open streams. Defaults to 512.
 	Viewers int
 	Logger  *slog.Logger
@@ -58,10 +58,13 @@ type BoardConfig struct {
 // Board is the console: all pages for those who may see numbers. Its methods may
 // be called concurrently.
 type Board struct {
-	cfg    BoardConfig
-	stream *stream
-	cache  cache
-	shown  map[string]func(*request) (*view, error) // pages by path
+	cfg          BoardConfig
+	stream       *stream
+	cache        cache
+	pack         packer
+	rosters      rosters
+	channelCache channelCache
+	shown        map[string]func(*request) (*view, error) // pages by path
 }
 
 // NewBoard checks the configuration.
@@ -89,49 +92,37 @@ func (b *Board) Close() { b.stream.close() }
 func (b *Board) Streams() StreamStats { return b.stream.stats() }
 
 // A Route is one address of the console with the role that it needs. Those that
-// are not GET change something.
+// are not GET change something; whoever serves them checks that the change was
+// sent from a page of this server.
 type Route struct {
 	Method, Path string
 	Need         Role
-	handle       func(*request) error
+	Action       string // of a change, for the audit log; "-" for one not worth a row
+	Handler      fiber.Handler
 }
 
-// Routes lists all addresses, below the base path.
+// Routes lists all addresses, below the base path. "/" answers everybody: a
+// stranger gets the first page.
 func (b *Board) Routes() []Route {
 	var out []Route
+	add := func(method, path string, need Role, action string, handle func(*request) error) {
+		out = append(out, Route{method, path, need, action, func(c *fiber.Ctx) error {
+			c.Set(fiber.HeaderCacheControl, "no-store")
+			return handle(b.ask(c))
+		}})
+	}
 	for path := range b.shown {
-		out = append(out, Route{"GET", path, Viewer, b.show})
-	}
-	out = append(out,
-		Route{"GET", "/live", Viewer, b.watch},
-		Route{"POST", "/theme", Nobody, b.theme},
-	)
-	return append(out, b.tables()...)
-}
-
-// Register adds the routes to r.
-func (b *Board) Register(r fiber.Router) {
-	for _, route := range b.Routes() {
-		r.Add(route.Method, route.Path, b.serve(route))
-	}
-}
-
-// serve judges who asks before the route's handler does anything.
-func (b *Board) serve(route Route) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		r := b.ask(c)
-		if r.who.Role < route.Need {
-			if r.who.Role == Nobody && route.Method == "GET" && c.Path() == b.cfg.Base+"/" {
-				return b.cfg.Page.Handler(c)
-			}
-			return &wire.Error{Code: wire.Forbidden, Message: "this page needs the role " + route.Need.String() + "; sign in, or look at it on the server's own machine"}
+		need := Viewer
+		if path == "/" {
+			need = Nobody
 		}
-		if route.Method != "GET" && !sameOrigin(c) {
-			return &wire.Error{Code: wire.Forbidden, Message: "this was sent from another site: open the page here and send it again"}
-		}
-		c.Set(fiber.HeaderCacheControl, "no-store")
-		return route.handle(r)
+		add("GET", path, need, "", b.show)
 	}
+	add("GET", "/live", Viewer, "", b.watch)
+	add("POST", "/theme", Nobody, "-", b.theme)
+	b.addTables(add)
+	b.addActs(add)
+	return out
 }
 
 // A view is a page that is ready to be drawn.
@@ -149,11 +140,11 @@ type part struct {
 	body templ.Component
 }
 
-// live puts parts where the page wants them.
-func live(p part) templ.Component { return p.body }
-
 // show draws a page.
 func (b *Board) show(r *request) error {
+	if r.who.Role == Nobody {
+		return b.cfg.Page.Handler(r.c)
+	}
 	make, ok := b.shown[r.path]
 	if !ok {
 		return fiber.ErrNotFound
@@ -176,21 +167,7 @@ func (b *Board) draw(r *request, v *view) error {
 	if err := ui.App(page).Render(ctx, &body); err != nil {
 		return fmt.Errorf("draw %s: %w", r.path, err)
 	}
-	return send(r.c, fiber.MIMETextHTMLCharsetUTF8, body.Bytes())
-}
-
-// packFrom is the size at which an answer is compressed.
-const packFrom = 1 << 10
-
-// send answers with body, compressed for those who take it.
-func send(c *fiber.Ctx, media string, body []byte) error {
-	c.Set(fiber.HeaderContentType, media)
-	c.Vary(fiber.HeaderAcceptEncoding)
-	if len(body) >= packFrom && c.Context().Request.Header.HasAcceptEncoding("gzip") {
-		c.Set(fiber.HeaderContentEncoding, "gzip")
-		return c.Send(fasthttp.AppendGzipBytesLevel(nil, body, 5))
-	}
-	return c.Send(body)
+	return b.pack.send(r.c, fiber.MIMETextHTMLCharsetUTF8, body.Bytes())
 }
 
 // nav is the rail.
@@ -260,4 +237,10 @@ func (b *Board) theme(r *request) error {
 	cookie := &fiber.Cookie{Name: themeCookie, Value: next, Path: b.cfg.Base + "/", SameSite: fiber.CookieSameSiteLaxMode, HTTPOnly: true, MaxAge: int((365 * 24 * time.Hour).Seconds())}
 	r.c.Cookie(cookie)
 	return r.goTo(r.c.FormValue("back"))
+}
+
+func (b *Board) note(c *fiber.Ctx, target, detail string) {
+	if b.cfg.Note != nil {
+		b.cfg.Note(c, target, detail)
+	}
 }

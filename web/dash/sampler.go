@@ -52,6 +52,7 @@ type sampler struct {
 	mu      sync.Mutex
 	samples []sample // at most keptSamples, oldest first. Guarded by mu.
 	now     Now      // Guarded by mu; its slices are never written again.
+	seconds []second // at most 2*keptSeconds, oldest first. Guarded by mu.
 }
 
 // run samples until ctx ends.
@@ -81,6 +82,7 @@ func (s *sampler) take() {
 		at: stats.Now, accepted: stats.MessagesIn, delivered: stats.DeliveredOut,
 		agents: stats.Agents, queued: stats.QueueBytes, delivery: stats.Delivery,
 	})
+	s.note(&stats)
 	s.now = summarise(stats, s.samples)
 }
 

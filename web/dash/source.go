@@ -96,9 +96,3 @@ type Setting struct {
 	Name, Value, Source, Doc string
 	Secret                   bool
 }
-
-// Acts are what an operator may do to the message path.
-type Acts interface {
-	// Disconnect ends all sessions of an agent and returns how many there were.
-	Disconnect(agent, by string) int
-}

@@ -9,6 +9,8 @@
 package static
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -18,7 +20,6 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 )
 
 //go:embed app.css live.js poll.js trends.js mark.svg vendor
@@ -80,8 +81,18 @@ func (f *Files) add(name string) error {
 	name = path.Base(name)
 	ext := path.Ext(name)
 	hashed := strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:6]) + ext
-	packed := fasthttp.AppendGzipBytesLevel(nil, body, fasthttp.CompressBestCompression)
-	f.byHash[hashed], f.hashed[name] = file{media, body, packed}, hashed
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err != nil {
+		return err
+	}
+	if _, err := z.Write(body); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	f.byHash[hashed], f.hashed[name] = file{media, body, packed.Bytes()}, hashed
 	return nil
 }
 

@@ -30,4 +30,6 @@ func (g *Gauge) scaled(v float64) float64 {
 }
 
 // percent writes a share as SVG wants it.
-func percent(share float64) string { return strconv.FormatFloat(math.Round(share*1000)/10, 'f', -1, 64) + "%" }
+func percent(share float64) string {
+	return strconv.FormatFloat(math.Round(share*1000)/10, 'f', -1, 64) + "%"
+}
