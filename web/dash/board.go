@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +62,7 @@ type Board struct {
 	cfg          BoardConfig
 	stream       *stream
 	cache        cache
+	learnt       learnt
 	pack         packer
 	rosters      rosters
 	channelCache channelCache
@@ -187,6 +189,7 @@ func (b *Board) nav(r *request, n *notices) []ui.NavItem {
 		{Path: "/settings", Name: "Settings", Icon: "settings", Gap: true},
 		{Path: "/privacy", Name: "Privacy", Icon: "lock"},
 	}
+	items = slices.DeleteFunc(items, func(i ui.NavItem) bool { _, ok := b.shown[i.Path]; return !ok })
 	for i := range items {
 		items[i].Current = items[i].Path == r.path || items[i].Path != "/" && strings.HasPrefix(r.path, items[i].Path+"/")
 		items[i].Path = base + items[i].Path

@@ -37,10 +37,9 @@ var resources = []struct {
 
 // headroom builds the rows from the fleet as it is and from the alert rules, which
 // hold the thresholds; the fullest row comes first.
-func headroom(sc Scaling) []headroomRow {
+func headroom(sc Scaling, limits []scale.LimitRow) []headroomRow {
 	f := sc.Fleet()
 	rules, capacity := sc.Rules()
-	limits := sc.Limits()
 	var out []headroomRow
 	for _, res := range resources {
 		row := headroomRow{name: res.name, signal: res.signal, ofCapacity: res.use, where: "fleet"}

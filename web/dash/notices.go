@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"agentnet/app/scale"
+	"agentnet/app/scale/watch"
 	"agentnet/web/ui"
 )
 
@@ -16,11 +17,36 @@ type notices struct {
 	alerts                    []scale.Alert // firing and told, the worst first
 }
 
-// cache keeps what every page needs, so that many viewers ask once.
+// cache keeps what every page needs, so that many viewers ask once. mu guards all.
 type cache struct {
 	mu      sync.Mutex
 	at      time.Time
 	notices notices
+}
+
+// outlookFor is how long an outlook is told again; it is learnt anew far less often.
+const outlookFor = 10 * time.Second
+
+// outlook is what the forecast says; empty without an engine.
+func (b *Board) outlook() watch.Outlook {
+	if b.cfg.Sources.Scaling == nil {
+		return watch.Outlook{}
+	}
+	c := &b.learnt
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.at) > outlookFor {
+		c.outlook, c.at = b.cfg.Sources.Scaling.Outlook(), time.Now()
+	}
+	return c.outlook
+}
+
+// learnt keeps the outlook; it has a lock of its own, since the verdict asks for
+// it while notices are made. mu guards all.
+type learnt struct {
+	mu      sync.Mutex
+	at      time.Time
+	outlook watch.Outlook
 }
 
 // noticesFor is how long notices are told again.

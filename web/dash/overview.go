@@ -7,6 +7,7 @@ import (
 
 	"agentnet/app/relay"
 	"agentnet/app/scale"
+	"agentnet/app/scale/watch"
 	"agentnet/web/ui"
 )
 
@@ -67,7 +68,7 @@ func (b *Board) overview(r *request) (*view, error) {
 	o := &overviewView{r: r, verdict: b.judge(&n), read: r.clock(now.Stats.Now), operates: r.who.Role >= Operator}
 	if sc := b.cfg.Sources.Scaling; sc != nil {
 		o.scaling = true
-		o.rows = headroom(sc)
+		o.rows = headroom(sc, b.outlook().Limits)
 		for i := range n.alerts[:min(len(n.alerts), 2)] {
 			o.alerts = append(o.alerts, b.alertCard(r, &n.alerts[i]))
 		}
@@ -82,7 +83,7 @@ func (b *Board) overview(r *request) (*view, error) {
 	}
 	parts := []part{
 		{"verdict", overviewVerdict(o)}, {"tiles", overviewTiles(o)}, {"headroom", overviewHeadroom(o)},
-		{"load", overviewLoad(o)}, {"hot", overviewHot(o)}, {"regions", overviewRegions(o)},
+		{"load", overviewChart(o)}, {"hot", overviewHot(o)}, {"regions", overviewRegions(o)},
 	}
 	return &view{title: "Overview", body: overviewPage(o), parts: parts, every: 1}, nil
 }
@@ -231,7 +232,7 @@ var loadSignals = []scale.Signal{scale.MessagesIn, scale.DeliveryP50, scale.Deli
 func (b *Board) load(r *request, o *overviewView) {
 	rng := r.during("15m")
 	h := b.history(r, rng, loadSignals, 300)
-	messages, p95, p50 := line(h.Of("", scale.MessagesIn), avg, 1), line(h.Of("", scale.DeliveryP95), quantile95, 1000), line(h.Of("", scale.DeliveryP50), quantile50, 1000)
+	messages, p95, p50 := line(trendOf(&h, "", scale.MessagesIn), avg, 1), line(trendOf(&h, "", scale.DeliveryP95), quantile95, 1000), line(trendOf(&h, "", scale.DeliveryP50), quantile50, 1000)
 	gap := max(3*h.Step, 5*time.Second)
 	c := &ui.Chart{ID: "load-chart", Title: "Messages per second and delivery latency, last " + rng.word, From: rng.from, To: rng.to, Zone: r.zone,
 		Panels: []ui.Panel{
@@ -258,11 +259,11 @@ func (b *Board) load(r *request, o *overviewView) {
 }
 
 // history asks the engine, or this page's own measurements where there is none.
-func (b *Board) history(r *request, rng timeRange, signals []scale.Signal, points int) History {
+func (b *Board) history(r *request, rng timeRange, signals []scale.Signal, points int) watch.History {
 	if sc := b.cfg.Sources.Scaling; sc != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		h, err := sc.History(ctx, HistoryQuery{From: rng.from, To: rng.to, Signals: signals, Points: points})
+		h, err := sc.History(ctx, watch.HistoryQuery{From: rng.from, To: rng.to, Signals: signals, Points: points})
 		if err == nil {
 			return h
 		}
@@ -271,12 +272,12 @@ func (b *Board) history(r *request, rng timeRange, signals []scale.Signal, point
 	return b.cfg.Page.sampler.history(rng, signals)
 }
 
-func avg(p *TrendPoint) float64        { return p.Avg }
-func quantile95(p *TrendPoint) float64 { return p.P95 }
-func quantile50(p *TrendPoint) float64 { return p.P50 }
+func avg(p *watch.TrendPoint) float64        { return p.Avg }
+func quantile95(p *watch.TrendPoint) float64 { return p.P95 }
+func quantile50(p *watch.TrendPoint) float64 { return p.P50 }
 
 // line takes one number of each point.
-func line(t *Trend, of func(*TrendPoint) float64, scale float64) []ui.Point {
+func line(t *watch.Trend, of func(*watch.TrendPoint) float64, scale float64) []ui.Point {
 	out := make([]ui.Point, len(t.Points))
 	for i := range t.Points {
 		out[i] = ui.Point{At: t.Points[i].At, V: of(&t.Points[i]) * scale}

@@ -39,7 +39,7 @@ func (b *Board) tiles(r *request, now *Now) []ui.Tile {
 	}
 	nodes := ui.Tile{Name: "Nodes", Value: "1", Note: "this one alone"}
 	if sc := b.cfg.Sources.Scaling; sc != nil {
-		f, p := sc.Fleet(), sc.Policy()
+		f, p := sc.Fleet(), sc.Status()
 		if f.Live() > 0 {
 			nodes.Value = ui.Count(f.Live())
 		}

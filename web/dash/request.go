@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"agentnet/app/scale"
 	"agentnet/web/ui"
 
 	"github.com/gofiber/fiber/v2"
@@ -107,7 +108,11 @@ func (r *request) during(otherwise string) timeRange {
 		}
 	}
 	i = max(i, 0)
-	return timeRange{from: r.now.Add(-spans[i].span), to: r.now, name: spans[i].name, word: spans[i].word}
+	from := r.now.Add(-spans[i].span)
+	if spans[i].span == scale.RingLength {
+		from = from.Add(5 * time.Second) // the seconds in memory end just there
+	}
+	return timeRange{from: from, to: r.now, name: spans[i].name, word: spans[i].word}
 }
 
 // custom reads from and to, RFC 3339 or what a date field of a form sends.

@@ -8,6 +8,7 @@ import (
 
 	"agentnet/app/relay"
 	"agentnet/app/scale"
+	"agentnet/app/scale/watch"
 )
 
 // keptSeconds is how long each second is remembered: a quarter of an hour.
@@ -75,15 +76,15 @@ func (s *sampler) recent() []second {
 }
 
 // history answers as the engine would, for the little that this page remembers.
-func (s *sampler) history(rng timeRange, signals []scale.Signal) History {
+func (s *sampler) history(rng timeRange, signals []scale.Signal) watch.History {
 	recent := s.recent()
 	step := time.Second
 	if rng.to.Sub(rng.from) > 5*time.Minute {
 		step = 3 * time.Second
 	}
-	h := History{Step: step}
+	h := watch.History{Step: step}
 	for _, sig := range signals {
-		t := Trend{Signal: sig}
+		t := watch.Trend{Signal: sig}
 		every := int(step / time.Second)
 		for i := 0; i+every <= len(recent); i += every {
 			if p, ok := pointOf(recent[i:i+every], sig); ok && !p.At.Before(rng.from) && !p.At.After(rng.to) {
@@ -96,8 +97,8 @@ func (s *sampler) history(rng timeRange, signals []scale.Signal) History {
 }
 
 // pointOf sums some seconds up.
-func pointOf(some []second, sig scale.Signal) (TrendPoint, bool) {
-	p := TrendPoint{At: some[0].at, Min: math.Inf(1), Max: math.Inf(-1)}
+func pointOf(some []second, sig scale.Signal) (watch.TrendPoint, bool) {
+	p := watch.TrendPoint{At: some[0].at, Min: math.Inf(1), Max: math.Inf(-1)}
 	sum, n := 0.0, 0.0
 	for i := range some {
 		v := some[i].value(sig)

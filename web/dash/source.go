@@ -5,58 +5,37 @@ import (
 	"time"
 
 	"agentnet/app/scale"
+	"agentnet/app/scale/watch"
 )
 
-// Scaling is the engine that watches the fleet, as the pages read it.
+// Scaling is the engine that watches the fleet, as the pages use it.
+// *watch.Service is one.
 type Scaling interface {
 	Fleet() scale.Fleet
+	Status() watch.Status
+	Outlook() watch.Outlook
+	Planner() scale.Planner
 	Alerts() []scale.Alert
 	Silences() []scale.Silence
 	Rules() ([]scale.Rule, scale.Capacity)
-	Policy() scale.Policy
-	Decision() scale.Decision
-	// Limits are what is reached first, the first one first. Empty: nothing was learnt
-	// yet.
-	Limits() []scale.LimitRow
-	// History reads trends. Steps that were not measured have no point.
-	History(ctx context.Context, q HistoryQuery) (History, error)
+	History(ctx context.Context, q watch.HistoryQuery) (watch.History, error)
+	Nodes(ctx context.Context) ([]string, error)
+	Backtest(ctx context.Context, r scale.Rule, from, to time.Time) (scale.Backtested, error)
+	Log(ctx context.Context, f scale.LogFilter) ([]scale.LogEntry, error)
+	LogEntry(ctx context.Context, origin string, seq uint64) (scale.LogEntry, []scale.LogEntry, error)
+	Verify(ctx context.Context) ([]scale.LogReport, error)
+	Do(ctx context.Context, c watch.Command) (scale.LogEntry, error)
+	Note(ctx context.Context, actor, text string, cause uint64) (scale.LogEntry, error)
 }
 
-// A HistoryQuery chooses trends.
-type HistoryQuery struct {
-	From, To time.Time
-	Signals  []scale.Signal
-	Nodes    []string // "" is the whole fleet; nil: the fleet only
-	Points   int      // at most
-}
-
-// A History is what was measured over a time.
-type History struct {
-	Step   time.Duration
-	Trends []Trend
-}
-
-// A Trend is one signal of one node, or of the fleet.
-type Trend struct {
-	Node   string // "" is the fleet
-	Signal scale.Signal
-	Points []TrendPoint
-}
-
-// A TrendPoint sums up one step.
-type TrendPoint struct {
-	At                           time.Time
-	Min, Avg, Max, P50, P95, P99 float64
-}
-
-// Of is the trend of a signal, empty when there is none.
-func (h *History) Of(node string, s scale.Signal) *Trend {
+// trendOf is the trend of a signal, empty when there is none.
+func trendOf(h *watch.History, node string, s scale.Signal) *watch.Trend {
 	for i := range h.Trends {
 		if h.Trends[i].Node == node && h.Trends[i].Signal == s {
 			return &h.Trends[i]
 		}
 	}
-	return &Trend{Node: node, Signal: s}
+	return &watch.Trend{Node: node, Signal: s}
 }
 
 // Nodes are the members of the fleet.

@@ -20,6 +20,7 @@ type verdict struct {
 	first                      *scale.LimitRow
 	used                       float64 // share of safe capacity in use
 	known                      bool
+	fullest                    string // what is used most
 }
 
 // judge looks at readiness, alerts, load and what is reached next, in this order.
@@ -50,6 +51,8 @@ func (b *Board) judge(n *notices) verdict {
 	case n.firing > 0:
 		v.kind, v.word = "warn", "Act soon"
 		v.headline = alertSentence(b.cfg.Sources.Scaling, &n.alerts[0]) + "."
+	case v.used > 1:
+		v.kind, v.word = "warn", "Act soon"
 	case v.first != nil && v.first.Runway.Days <= actSoon:
 		v.kind, v.word = "warn", "Act soon"
 	}
@@ -65,15 +68,17 @@ func (b *Board) measure(v *verdict) {
 	if sc == nil {
 		return
 	}
-	for _, row := range sc.Limits() {
+	for _, row := range b.outlook().Limits {
 		if row.Runway.State == scale.RunwayRising {
 			v.first = &row
 			break
 		}
 	}
-	for _, row := range headroom(sc) {
+	for _, row := range headroom(sc, b.outlook().Limits) {
 		if row.crit > 0 && row.ofCapacity {
-			v.used, v.known = max(v.used, row.now/row.crit), true
+			if used := row.now / row.crit; !v.known || used > v.used {
+				v.used, v.known, v.fullest = used, true, row.name
+			}
 		}
 	}
 }
@@ -81,7 +86,9 @@ func (b *Board) measure(v *verdict) {
 // use is the sentence of a calm day.
 func (b *Board) use(v *verdict, s *relay.Stats) string {
 	var parts []string
-	if v.known {
+	if v.used > 1 {
+		parts = append(parts, fmt.Sprintf("%s: %.0f%% of the safe capacity is in use.", v.fullest, math.Round(v.used*100)))
+	} else if v.known {
 		parts = append(parts, fmt.Sprintf("%.0f%% of safe capacity is in use.", math.Round(v.used*100)))
 	} else if s.Agents == 0 {
 		parts = append(parts, "The relay is running and quiet. No agent is connected yet.")
@@ -90,7 +97,7 @@ func (b *Board) use(v *verdict, s *relay.Stats) string {
 	}
 	if v.first != nil {
 		parts = append(parts, v.first.Name+" is the first limit, about "+days(v.first.Runway.Days)+" away at this growth.")
-	} else if v.known {
+	} else if v.known && v.used <= 1 {
 		parts = append(parts, "No limit is in sight.")
 	}
 	return strings.Join(parts, " ")

@@ -9,7 +9,7 @@
 
   const say = (state, text) => {
     if (!pill) return;
-    pill.className = "live push " + state;
+    pill.className = "live " + state;
     const label = pill.lastElementChild;
     if (label.textContent !== text) label.textContent = text;
     root.toggleAttribute("data-stale", state === "none");
