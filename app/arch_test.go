@@ -137,6 +137,7 @@ var home = map[string][]string{
 	"golang.org/x/crypto":                       {"app", "app/auth", "app/account", "store"},
 	"rsc.io/qr":                                 {"web/login"},
 	"github.com/chromedp/chromedp":              {}, // tests only
+	"github.com/chromedp/cdproto":               {}, // tests only
 	"github.com/failsafe-go/failsafe-go":        {"app/cluster"},
 	"github.com/sony/gobreaker/v2":              {"app/cluster"},
 	"github.com/mattn/go-isatty":                {"app/cli"},
