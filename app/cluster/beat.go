@@ -64,7 +64,7 @@ func (n *Node) serveLink(l *link) {
 
 func (n *Node) beat(l *link) {
 	n.mu.Lock()
-	quiet := n.left || l.own && !n.listening
+	quiet := n.left || l.own && len(n.listening) < 2
 	n.mu.Unlock()
 	if quiet {
 		return
@@ -76,36 +76,40 @@ func (n *Node) beat(l *link) {
 	}
 }
 
-// listen keeps the subscription of this node's own channels.
-func (n *Node) listen() {
-	channels := []string{nodeChannel(n.cfg.Name), regionChannel(n.cfg.Region)}
+// listen keeps one subscription.
+func (n *Node) listen(channel string) {
 	for wait := retryFirst; ; wait = min(2*wait, time.Second) {
 		for !n.own.isConnected() {
 			if !sleep(n.ctx, 5*time.Millisecond) {
 				return
 			}
 		}
-		err := n.own.medium.listen(n.ctx, channels, func() {
+		err := n.own.medium.listen(n.ctx, channel, func() {
 			wait = retryFirst
-			n.setListening(true)
+			n.setListening(channel, true)
 			n.beatSoon()
 		}, n.receive)
-		n.setListening(false)
+		n.setListening(channel, false)
 		if n.ctx.Err() != nil {
 			return
 		}
-		n.count.resubscribed.Add(1)
-		n.log.Warn("cluster: the subscription ended; it is made again", "error", err)
+		if n.count.resubscribed.Add(1); wait == retryFirst {
+			n.log.Warn("cluster: a subscription ended; it is made again", "channel", channel, "error", err)
+		}
 		if !sleep(n.ctx, wait/2+rand.N(wait/2+1)) {
 			return
 		}
 	}
 }
 
-func (n *Node) setListening(is bool) {
+func (n *Node) setListening(channel string, is bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.listening = is
+	if is {
+		n.listening[channel] = struct{}{}
+	} else {
+		delete(n.listening, channel)
+	}
 }
 
 // receive takes one batch from the subscription. It never waits.

@@ -1,6 +1,10 @@
-// Package cluster is what nodes share over Redis. For now that is the
-// relay.Broker: channel history beyond the recent window, who hosts which agent,
-// and shared counters.
+// Package cluster makes several nodes one relay over Redis.
+//
+// A Node knows the others (Members), carries parcels between them in numbered
+// batches (Post, Broadcast), tells the relay who hosts which agent and channel and
+// which node orders a channel (Fleet), and elects a leader (Leader). What it promises
+// and what not is in DESIGN.md. A Broker is the relay.Broker: channel history beyond
+// the recent window, who hosted which agent, and shared counters.
 //
 // The same code runs over the embedded Redis of a lone node (by BrokerConfig.Dial) and
 // over a real one (by BrokerConfig.URL), and uses only commands that both have: no
@@ -15,10 +19,13 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +56,7 @@ const (
 
 // BrokerConfig says which Redis a Broker uses: exactly one of URL and Dial.
 type BrokerConfig struct {
-	// URL is redis://[user:password@]host:port[/db], or rediss:// for TLS.
+	// URL is as CheckURL says.
 	URL string
 	// Dial makes connections to a Redis that has no address, with Password.
 	Dial     func(context.Context) (net.Conn, error)
@@ -68,6 +75,7 @@ type Broker struct {
 	now    func() time.Time
 	id     string        // random: this Broker as a writer
 	slots  chan struct{} // a call holds one while it waits
+	many   bool          // a Redis Cluster: INFO speaks of one server of several
 
 	mu      sync.Mutex
 	closed  bool
@@ -99,6 +107,7 @@ func OpenBroker(ctx context.Context, cfg BrokerConfig) (*Broker, error) {
 	if b.now == nil {
 		b.now = time.Now
 	}
+	b.many = opt.cluster
 	if b.client, err = opt.client(ctx); err != nil {
 		return nil, fmt.Errorf("connect to redis: %w", err)
 	}
@@ -162,13 +171,40 @@ func redisError(err error) error {
 	return fmt.Errorf("redis: %w", err)
 }
 
-// readRunID asks Redis which run of it this is.
+// readRunID asks Redis which run of it this is. Of a Cluster it is that of all its
+// primaries together: a restart or a failover of one may have lost something.
 func (b *Broker) readRunID(ctx context.Context) (string, error) {
+	if b.many {
+		return b.readRunIDs(ctx)
+	}
 	results, err := b.do(ctx, b.infoCommand())
 	if err != nil {
 		return "", err
 	}
 	return b.takeRunID(results[0])
+}
+
+func (b *Broker) readRunIDs(ctx context.Context) (string, error) {
+	var ids []string
+	for _, c := range b.client.Nodes() {
+		text, err := c.Do(ctx, c.B().Info().Build()).ToString()
+		if err != nil {
+			return "", redisError(err)
+		}
+		if said := infoFields(text); said["role"] != "slave" {
+			ids = append(ids, said["run_id"])
+		}
+	}
+	if len(ids) == 0 {
+		return "", errors.New("redis: the Cluster has no primary")
+	}
+	slices.Sort(ids)
+	sum := sha256.Sum256([]byte(strings.Join(ids, " ")))
+	id := hex.EncodeToString(sum[:20])
+	b.mu.Lock()
+	b.runID = id
+	b.mu.Unlock()
+	return id, nil
 }
 
 func (b *Broker) infoCommand() rueidis.Completed {

@@ -92,15 +92,7 @@ func (b *Broker) Open(ctx context.Context, channel, newEpoch string) (relay.Posi
 }
 
 func (b *Broker) open(ctx context.Context, channel, newEpoch string) (pos relay.Position, err error) {
-	results, err := b.do(ctx, b.infoCommand(), b.metaCommand(channel))
-	if err != nil {
-		return pos, err
-	}
-	run, err := b.takeRunID(results[0])
-	if err != nil {
-		return pos, err
-	}
-	p, err := parsePlace(results[1])
+	run, p, err := b.place(ctx, channel)
 	if err != nil {
 		return pos, err
 	}
@@ -123,6 +115,29 @@ func (b *Broker) open(ctx context.Context, channel, newEpoch string) (pos relay.
 	_, err = b.do(ctx, b.client.B().Hset().Key(metaKey(channel)).FieldValue().FieldValue(fieldWriter, b.id).
 		FieldValue(fieldOffset, strconv.FormatUint(p.offset, 10)).Build())
 	return relay.Position{Epoch: p.epoch, Offset: p.offset}, err
+}
+
+// place reads the run of Redis and what it says of a channel, at once where it can.
+func (b *Broker) place(ctx context.Context, channel string) (run string, p place, err error) {
+	cmds := []rueidis.Completed{b.metaCommand(channel)}
+	if b.many {
+		if run, err = b.readRunIDs(ctx); err != nil {
+			return run, p, err
+		}
+	} else {
+		cmds = append(cmds, b.infoCommand())
+	}
+	results, err := b.do(ctx, cmds...)
+	if err != nil {
+		return run, p, err
+	}
+	if !b.many {
+		if run, err = b.takeRunID(results[1]); err != nil {
+			return run, p, err
+		}
+	}
+	p, err = parsePlace(results[0])
+	return run, p, err
 }
 
 func (b *Broker) wasClosed(ctx context.Context, writer string) (bool, error) {

@@ -18,9 +18,9 @@ type medium interface {
 	// publish hands batch to whoever listens to channel now and returns how many
 	// that are, -1 when that is not known. The batch may be kept when err is not nil.
 	publish(ctx context.Context, channel string, batch []byte) (receivers int64, err error)
-	// listen calls heard once it listens to all channels and each for every batch,
-	// from one goroutine a channel. It returns when a subscription ended.
-	listen(ctx context.Context, channels []string, heard func(), each func(batch []byte)) error
+	// listen calls heard once it listens to channel and each for every batch, one
+	// after the other. It returns when the subscription ended.
+	listen(ctx context.Context, channel string, heard func(), each func(batch []byte)) error
 	// get returns "" for a key that is not there.
 	get(ctx context.Context, key string) (string, error)
 	// put sets a key that is not there, and returns the number that also stands under

@@ -129,9 +129,9 @@ type Node struct {
 	ready     bool
 	draining  bool
 	left      bool
-	waitsFor  string    // why it is not ready
-	listening bool      // the subscription stands
-	echoed    time.Time // when the first beat of this life was heard back
+	waitsFor  string              // why it is not ready
+	listening map[string]struct{} // channels to which the subscription stands
+	echoed    time.Time           // when the first beat of this life was heard back
 	silent    time.Duration
 	fatal     error
 	redis     RedisHealth
@@ -144,7 +144,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, started: time.Now(), addr: cfg.Addr, links: map[string]*link{}, beats: make(chan struct{}, 1), waitsFor: "it has not reached redis yet"}
+	n := &Node{cfg: cfg, log: cfg.Logger, started: time.Now(), addr: cfg.Addr, listening: map[string]struct{}{}, links: map[string]*link{}, beats: make(chan struct{}, 1), waitsFor: "it has not reached redis yet"}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.peers.Store(&map[string]*peer{})
 	n.slots.Store(&[]*peer{nil})
@@ -241,7 +241,8 @@ func (n *Node) Run(ctx context.Context) error {
 	for _, l := range n.links {
 		n.wg.Go(func() { n.serveLink(l) })
 	}
-	n.wg.Go(n.listen)
+	n.wg.Go(func() { n.listen(nodeChannel(n.cfg.Name)) })
+	n.wg.Go(func() { n.listen(regionChannel(n.cfg.Region)) })
 	n.wg.Go(n.keep)
 	n.wg.Go(n.broker.connect)
 	n.wg.Go(n.ticks)

@@ -145,41 +145,19 @@ func (m *redisMedium) publish(ctx context.Context, channel string, batch []byte)
 }
 
 // listen implements medium.
-func (m *redisMedium) listen(ctx context.Context, channels []string, heard func(), each func([]byte)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var mu sync.Mutex
-	missing := len(channels)
+func (m *redisMedium) listen(ctx context.Context, channel string, heard func(), each func([]byte)) error {
 	confirmed := rueidis.WithOnSubscriptionHook(ctx, func(s rueidis.PubSubSubscription) {
-		if strings.HasSuffix(s.Kind, "unsubscribe") {
-			cancel() // Redis moved it: all are made again
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if missing--; missing == 0 {
+		if !strings.HasSuffix(s.Kind, "unsubscribe") {
 			heard()
 		}
 	})
-	ended := make(chan error, len(channels))
-	for _, channel := range channels {
-		go func() {
-			defer cancel()
-			cmd := m.sub.B().Subscribe().Channel(channel).Build()
-			if m.sharded {
-				cmd = m.sub.B().Ssubscribe().Channel(channel).Build()
-			}
-			ended <- m.sub.Receive(confirmed, cmd, func(msg rueidis.PubSubMessage) { each(ownBytes(msg.Message)) })
-		}()
+	cmd := m.sub.B().Subscribe().Channel(channel).Build()
+	if m.sharded {
+		cmd = m.sub.B().Ssubscribe().Channel(channel).Build()
 	}
-	var err error
-	for range channels {
-		if e := <-ended; err == nil || errors.Is(err, context.Canceled) {
-			err = e
-		}
-	}
+	err := m.sub.Receive(confirmed, cmd, func(msg rueidis.PubSubMessage) { each(ownBytes(msg.Message)) })
 	if err == nil {
-		err = errors.New("redis: unsubscribed")
+		err = errors.New("redis: unsubscribed") // its slot has moved
 	}
 	return err
 }

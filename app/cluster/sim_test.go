@@ -133,7 +133,7 @@ func (m *simMedium) publish(ctx context.Context, channel string, batch []byte) (
 	return n, nil
 }
 
-func (m *simMedium) listen(ctx context.Context, channels []string, heard func(), each func([]byte)) error {
+func (m *simMedium) listen(ctx context.Context, channel string, heard func(), each func([]byte)) error {
 	if err := m.way(ctx); err != nil {
 		return err
 	}
@@ -142,19 +142,15 @@ func (m *simMedium) listen(ctx context.Context, channels []string, heard func(),
 	m.sub = append(m.sub, s)
 	m.mu.Unlock()
 	m.redis.mu.Lock()
-	for _, c := range channels {
-		if m.redis.subs[c] == nil {
-			m.redis.subs[c] = map[*simSub]struct{}{}
-		}
-		m.redis.subs[c][s] = struct{}{}
+	if m.redis.subs[channel] == nil {
+		m.redis.subs[channel] = map[*simSub]struct{}{}
 	}
+	m.redis.subs[channel][s] = struct{}{}
 	m.redis.mu.Unlock()
 	defer func() {
 		m.redis.mu.Lock()
 		defer m.redis.mu.Unlock()
-		for _, c := range channels {
-			delete(m.redis.subs[c], s)
-		}
+		delete(m.redis.subs[channel], s)
 	}()
 	heard()
 	for {
