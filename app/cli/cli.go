@@ -83,6 +83,7 @@ type commands struct {
 	Restore    restoreCommand    `cmd:"" help:"Put a backup into a data directory."`
 	Runbook    runbookCommand    `cmd:"" help:"Show what to do when something is wrong."`
 	Notify     notifyCommands    `cmd:"" help:"Show and try the ways to tell people."`
+	Top        topCommand        `cmd:"" help:"Show agents, rates, queues and nodes, each second."`
 	Metrics    metricsCommands   `cmd:"" help:"List the metrics of a node; write a Grafana dashboard and alert rules for them."`
 	Config     configCommands    `cmd:"" help:"Check, show and explain the configuration."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`

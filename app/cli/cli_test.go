@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(Run(ctx, Env{
 			Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-			Version: "1.2.3-test", Commit: "abcdef", Reload: reload,
+			Terminal: IsTerminal(os.Stdout), Version: "1.2.3-test", Commit: "abcdef", Reload: reload,
 		}))
 	}})
 }
