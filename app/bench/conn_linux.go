@@ -38,6 +38,7 @@ type plan struct {
 	index    int // the connection's number within its owner
 	agent    string
 	channels []string
+	node     int  // which of the targets
 	deaf     bool // never reads again once it is ready
 }
 
@@ -80,7 +81,7 @@ type conn struct {
 
 // dial opens the socket and sends the upgrade request.
 func (l *loop) dial(p plan, k keeper, source unix.Sockaddr, generation int32) (*conn, error) {
-	fd, err := unix.Socket(l.target.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(l.targets[p.node].family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
@@ -96,7 +97,7 @@ func (l *loop) dial(p plan, k keeper, source unix.Sockaddr, generation int32) (*
 		return nil, fmt.Errorf("watch socket: %w", err)
 	}
 	c.armed = true
-	c.out = append(c.out, l.target.request...)
+	c.out = append(c.out, l.targets[p.node].request...)
 	return c, nil
 }
 
@@ -112,7 +113,7 @@ func (c *conn) connect(source unix.Sockaddr) error {
 			return fmt.Errorf("bind source address: %w", err)
 		}
 	}
-	if err := unix.Connect(c.fd, c.loop.target.addr); err != nil && err != unix.EINPROGRESS {
+	if err := unix.Connect(c.fd, c.loop.targets[c.node].addr); err != nil && err != unix.EINPROGRESS {
 		return fmt.Errorf("connect: %w", err)
 	}
 	return nil

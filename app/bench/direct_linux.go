@@ -42,7 +42,7 @@ func (p *direct) plans() []plan {
 	var ps []plan
 	for i := range p.ends {
 		p.ends[i].peer = agentName(p.opts.Run, "pair", 2*p.first+i^1)
-		ps = append(ps, plan{owner: p, index: i, agent: agentName(p.opts.Run, "pair", 2*p.first+i)})
+		ps = append(ps, plan{owner: p, index: i, agent: agentName(p.opts.Run, "pair", 2*p.first+i), node: p.opts.nodeOfPair(2*p.first + i)})
 	}
 	return ps
 }

@@ -64,18 +64,18 @@ func (f *fanout) channel(i int) string { return fmt.Sprintf("bench/%s/fan/%d", f
 func (f *fanout) plans() []plan {
 	var ps []plan
 	for i := range f.subs {
-		ps = append(ps, plan{owner: f, index: i, agent: agentName(f.opts.Run, "sub", f.first+i),
+		ps = append(ps, plan{owner: f, index: i, agent: agentName(f.opts.Run, "sub", f.first+i), node: f.opts.nodeOf(f.first + i),
 			channels: []string{f.channel((f.first + i) % f.opts.Channels)}})
 	}
 	if f.lead {
 		f.pubs = make([]*conn, f.opts.Publishers)
 		for i := range f.opts.Publishers {
-			ps = append(ps, plan{owner: f, index: f.subs + i, agent: agentName(f.opts.Run, "pub", i)})
+			ps = append(ps, plan{owner: f, index: f.subs + i, agent: agentName(f.opts.Run, "pub", i), node: f.opts.nodeOf(i)})
 		}
 	}
 	for i := range f.slow {
 		ps = append(ps, plan{owner: f, index: f.subs + f.opts.Publishers + i, deaf: true,
-			agent: agentName(f.opts.Run, "deaf", f.first+i), channels: []string{f.channel(i % f.opts.Channels)}})
+			agent: agentName(f.opts.Run, "deaf", f.first+i), node: f.opts.nodeOf(f.first + i), channels: []string{f.channel(i % f.opts.Channels)}})
 	}
 	return ps
 }

@@ -17,7 +17,7 @@ func newIdle(o *Options, worker, workers int) *idle {
 func (p *idle) plans() []plan {
 	ps := make([]plan, 0, p.to-p.from)
 	for i := p.from; i < p.to; i++ {
-		one := plan{owner: p, index: i - p.from, agent: agentName(p.opts.Run, "idle", i)}
+		one := plan{owner: p, index: i - p.from, agent: agentName(p.opts.Run, "idle", i), node: p.opts.nodeOf(i)}
 		if p.opts.Subscribe {
 			one.channels = []string{fmt.Sprintf("bench/%s/own/%d", p.opts.Run, i)}
 		}

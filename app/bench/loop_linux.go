@@ -24,7 +24,7 @@ const (
 // A loop owns connections and the one goroutine's poll that serves them.
 type loop struct {
 	dialect Dialect
-	target  *target
+	targets []*target
 	epoll   int
 	key     uint32 // masks what is sent
 	opcode  byte
@@ -44,12 +44,12 @@ type loop struct {
 	beatTime int64
 }
 
-func newLoop(d Dialect, t *target) (*loop, error) {
+func newLoop(d Dialect, targets []*target) (*loop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("create epoll: %w", err)
 	}
-	l := &loop{dialect: d, target: t, epoll: epoll, key: rand.Uint32(), buf: make([]byte, readBuffer), opcode: opText}
+	l := &loop{dialect: d, targets: targets, epoll: epoll, key: rand.Uint32(), buf: make([]byte, readBuffer), opcode: opText}
 	if d.Binary() {
 		l.opcode = opBinary
 	}

@@ -79,7 +79,7 @@ func (o *opener) launch(now int64) {
 		}
 		o.attempts++
 		o.inFlight++
-		source := o.loop.target.source(o.source)
+		source := o.loop.targets[p.node].source(o.source)
 		o.source++
 		if _, err := o.loop.dial(p, o, source, o.attempts); err != nil {
 			o.inFlight--

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -26,7 +27,7 @@ const (
 type Options struct {
 	Mode string `arg:"" optional:"" default:"fanout" enum:"fanout,direct,request,idle,connect,slow,mixed" help:"Load: ${enum}."`
 
-	URL   string `env:"AGENTNET_URL" default:"http://127.0.0.1:8080" help:"Base URL of the relay (http or ws; plain TCP)."`
+	URL   string `env:"AGENTNET_URL" default:"http://127.0.0.1:8080" help:"Base URL of the relay (http or ws; plain TCP). Several nodes of one relay with commas between them: connections are spread over them, and the two of a pair are on different ones."`
 	Token string `env:"AGENTNET_TOKEN" help:"Token that covers agents and channels below bench/**. Better given by the environment than as a flag, which other users can see."`
 
 	Encoding    string `default:"json" enum:"json,protobuf" help:"Frames as ${enum}."`
@@ -53,8 +54,9 @@ type Options struct {
 	Processes   int           `default:"1" help:"Worker processes; more than one when a process may not open enough files, or one core is not enough."`
 	Sources     int           `help:"Source addresses 127.0.0.1, 127.0.0.2 … on a loopback target (one for each 10000 connections)."`
 
-	PID  int  `help:"Process id of the server, for its CPU and memory; found by the listening port when it runs here."`
-	JSON bool `help:"Print the report as JSON."`
+	PID  []int `help:"Process ids of the server's nodes, for their CPU and memory; found by the listening ports when they run here."`
+	With []int `help:"Process ids of what the nodes use, such as their Redis: its CPU and memory are told beside theirs."`
+	JSON bool  `help:"Print the report as JSON."`
 
 	// NewDialect makes the dialect of each worker; nil is AgentNet by Encoding and
 	// Token.
@@ -116,6 +118,16 @@ func (o *Options) Resolve() error {
 	return o.check()
 }
 
+// urls are the nodes.
+func (o *Options) urls() []string { return strings.Split(o.URL, ",") }
+
+// nodeOf is the node of connection number i.
+func (o *Options) nodeOf(i int) int { return i % (strings.Count(o.URL, ",") + 1) }
+
+// nodeOfPair is the node of agent number i, of pair i/2: the next one for the other
+// of the two.
+func (o *Options) nodeOfPair(i int) int { return o.nodeOf(i/2 + i%2) }
+
 // total is how many connections the whole run opens.
 func (o *Options) total() int {
 	switch o.Mode {
@@ -160,8 +172,10 @@ func (o *Options) check() error {
 	if o.Encoding != "json" && o.Encoding != "protobuf" {
 		faults = append(faults, fmt.Errorf("--encoding: %q is neither json nor protobuf", o.Encoding))
 	}
-	if _, err := newTarget(o.URL, "/", nil); err != nil {
-		faults = append(faults, fmt.Errorf("--url: %w", err))
+	for _, base := range o.urls() {
+		if _, err := newTarget(base, "/", nil); err != nil {
+			faults = append(faults, fmt.Errorf("--url: %w", err))
+		}
 	}
 	return errors.Join(faults...)
 }

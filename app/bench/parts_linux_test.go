@@ -292,7 +292,7 @@ func TestDisturbanceIsTold(t *testing.T) {
 		want float64
 	}{{"quiet", 3.1, 0.05}, {"busy", 4, 0.5}, {"less than the parts", 2, 0}} {
 		r := &Report{Seconds: 2, Processes: 1}
-		r.disturbed(&watch{pid: 1, from: at(0, 0, 0, 0), to: at(2, 2, 1, tt.all)})
+		r.disturbed(&watch{pids: []int{1}, from: at(0, 0, 0, 0), to: at(2, 2, 1, tt.all)})
 		if diff := r.Others - tt.want; diff > 1e-9 || diff < -1e-9 || (len(r.Remarks) > 0) != (tt.want > Disturbed) {
 			t.Errorf("%s: got %v and remarks %q, want %v", tt.name, r.Others, r.Remarks, tt.want)
 		}
@@ -315,5 +315,35 @@ func TestCheckUpgrade(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestNodesOfPairs(t *testing.T) {
+	o := Options{Mode: ModeDirect, Pairs: 7, URL: "http://127.0.0.1:1,http://127.0.0.1:2,http://127.0.0.1:3", Run: "r", Size: 64}
+	if err := o.Resolve(); err != nil {
+		t.Fatal(err)
+	}
+	used := map[int]int{}
+	for worker := range 2 {
+		p, err := newDirect(&o, newAgentNet("json", ""), 0, worker, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ps := p.plans()
+		for i := 0; i < len(ps); i += 2 {
+			if ps[i].node == ps[i+1].node {
+				t.Errorf("%s and %s are both on node %d", ps[i].agent, ps[i+1].agent, ps[i].node)
+			}
+			used[ps[i].node]++
+			used[ps[i+1].node]++
+		}
+	}
+	for node := range 3 {
+		if used[node] < 4 || used[node] > 6 {
+			t.Errorf("node %d has %d of 14 agents, want about a third", node, used[node])
+		}
+	}
+	if alone := (Options{URL: "http://127.0.0.1:1"}); alone.nodeOfPair(5) != 0 {
+		t.Errorf("one node: got node %d", alone.nodeOfPair(5))
 	}
 }

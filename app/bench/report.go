@@ -32,6 +32,7 @@ type Report struct {
 
 	CPU     *CPU     `json:"server_cpu,omitempty"` // nil when the server's process is not known
 	Memory  *Memory  `json:"server_memory,omitempty"`
+	With    *With    `json:"with,omitempty"`
 	Self    float64  `json:"generator_cpu_share"` // of one core, in the measured time; worker processes left out
 	Others  float64  `json:"others_cpu_share"`    // of one core, by processes other than server and generator
 	Remarks []string `json:"remarks,omitempty"`
@@ -73,10 +74,18 @@ type Latencies struct {
 
 // CPU is what the server's process used in the measured time.
 type CPU struct {
-	PID            int     `json:"pid"`
+	PID            []int   `json:"pid"`
 	Share          float64 `json:"share"`            // of one core
 	PerDelivery    float64 `json:"us_per_delivery"`  // 0 where nothing was delivered
 	SecondsOverall float64 `json:"seconds_measured"` // CPU seconds in the measured time
+}
+
+// With is what the processes beside the server used, such as its Redis.
+type With struct {
+	PID         []int   `json:"pid"`
+	Share       float64 `json:"share"` // of one core
+	PerDelivery float64 `json:"us_per_delivery"`
+	Memory      int64   `json:"rss"`
 }
 
 // Memory is what the server's process held.
@@ -123,7 +132,7 @@ func (r *Report) finish(parts []PartResult, w *watch) {
 	if r.Seconds > 0 {
 		r.Self = (w.to.self - w.from.self).Seconds() / r.Seconds
 	}
-	if w.pid == 0 {
+	if len(w.pids) == 0 {
 		return
 	}
 	r.used(w)
@@ -143,8 +152,8 @@ func (r *Report) disturbed(w *watch) {
 	if span <= 0 || r.Processes > 1 {
 		return
 	}
-	others := (to.all - from.all) - (to.server.cpu - from.server.cpu)
-	if w.pid != os.Getpid() {
+	others := (to.all - from.all) - (to.server.cpu - from.server.cpu) - (to.with.cpu - from.with.cpu)
+	if !slices.Contains(w.pids, os.Getpid()) {
 		others -= to.self - from.self
 	}
 	if r.Others = max(others.Seconds()/span.Seconds(), 0); r.Others > Disturbed {
@@ -158,9 +167,18 @@ func (r *Report) used(w *watch) {
 	if r.Seconds > 0 {
 		last = w.to
 		spent := w.to.server.cpu - w.from.server.cpu
-		r.CPU = &CPU{PID: w.pid, SecondsOverall: spent.Seconds(), Share: spent.Seconds() / r.Seconds}
+		r.CPU = &CPU{PID: w.pids, SecondsOverall: spent.Seconds(), Share: spent.Seconds() / r.Seconds}
 		if r.Total.Delivered > 0 {
 			r.CPU.PerDelivery = micros(spent) / float64(r.Total.Delivered)
+		}
+	}
+	if len(w.with) > 0 {
+		r.With = &With{PID: w.with, Memory: last.with.rss}
+		if r.Seconds > 0 {
+			r.With.Share = (w.to.with.cpu - w.from.with.cpu).Seconds() / r.Seconds
+		}
+		if r.Total.Delivered > 0 {
+			r.With.PerDelivery = micros(w.to.with.cpu-w.from.with.cpu) / float64(r.Total.Delivered)
 		}
 	}
 	r.Memory = &Memory{Before: w.idle.server.rss, Connected: w.settled.server.rss, After: last.server.rss}
@@ -238,6 +256,9 @@ func (r *Report) costs(t *tabwriter.Writer) {
 			fmt.Fprintf(t, "\t%.2f µs a delivery", r.CPU.PerDelivery)
 		}
 		fmt.Fprintln(t)
+	}
+	if w := r.With; w != nil {
+		fmt.Fprintf(t, "beside it\t%.1f%% of a core\t%.2f µs a delivery\t%.1f MB\n", 100*w.Share, w.PerDelivery, float64(w.Memory)/1e6)
 	}
 	if m := r.Memory; m != nil {
 		fmt.Fprintf(t, "server memory\t%.1f MB before, %.1f MB after\t%.1f KB a connection\n",

@@ -38,7 +38,7 @@ func (r *request) plans() []plan {
 	var ps []plan
 	for i := range r.ends {
 		r.ends[i].peer = agentName(r.opts.Run, "ask", 2*r.first+i^1)
-		ps = append(ps, plan{owner: r, index: i, agent: agentName(r.opts.Run, "ask", 2*r.first+i)})
+		ps = append(ps, plan{owner: r, index: i, agent: agentName(r.opts.Run, "ask", 2*r.first+i), node: r.opts.nodeOfPair(2*r.first + i)})
 	}
 	return ps
 }

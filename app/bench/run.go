@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -134,14 +135,15 @@ func rest(team crew, d time.Duration) error {
 
 // A watch reads what the server uses at the turns of a run.
 type watch struct {
-	pid                           int
+	pids, with                    []int
 	idle, open, settled, from, to moment
 }
 
 // A moment is the usage of the server and of the generator at one time.
 type moment struct {
 	at     time.Time
-	server usage
+	server usage // of all nodes together
+	with   usage // of what they use
 	self   time.Duration
 	all    time.Duration // of every process on this machine
 }
@@ -149,30 +151,48 @@ type moment struct {
 // newWatch finds the server; not finding it is a remark in the report, unless
 // its process id was given.
 func newWatch(o *Options, report *Report) (*watch, error) {
-	w := &watch{pid: o.PID}
-	if w.pid != 0 {
-		if _, err := readUsage(w.pid); err != nil {
-			return nil, fmt.Errorf("--pid %d: %w", w.pid, err)
+	w := &watch{pids: o.PID, with: o.With}
+	for _, pid := range slices.Concat(o.PID, o.With) {
+		if _, err := readUsage(pid); err != nil {
+			return nil, fmt.Errorf("process %d: %w", pid, err)
 		}
+	}
+	if len(w.pids) > 0 {
 		return w, nil
 	}
-	e, err := newTarget(o.URL, "/", nil)
-	if err != nil {
-		return nil, err
+	for _, base := range o.urls() {
+		e, err := newTarget(base, "/", nil)
+		if err != nil {
+			return nil, err
+		}
+		pid, err := findServer(e.addr)
+		if errors.Is(err, errNoListener) {
+			report.Remarks, w.pids = append(report.Remarks, err.Error()), nil
+			return w, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		w.pids = append(w.pids, pid)
 	}
-	if w.pid, err = findServer(e.addr); errors.Is(err, errNoListener) {
-		report.Remarks = append(report.Remarks, err.Error())
-		return w, nil
+	return w, nil
+}
+
+// together is the usage of several processes. One that has ended counts nothing.
+func together(pids []int) (sum usage) {
+	for _, pid := range pids {
+		if u, err := readUsage(pid); err == nil {
+			sum.cpu += u.cpu
+			sum.rss += u.rss
+		}
 	}
-	return w, err
+	return sum
 }
 
 // mark notes the usage of now. A server that has ended leaves zeroes.
 func (w *watch) mark(m *moment) {
 	m.at = time.Now()
-	if w.pid != 0 {
-		m.server, _ = readUsage(w.pid)
-	}
+	m.server, m.with = together(w.pids), together(w.with)
 	m.self = selfCPU()
 	m.all, _ = machineCPU()
 }

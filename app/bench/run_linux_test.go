@@ -39,7 +39,7 @@ func workerOptions() (o Options, err error) {
 func short(o Options) Options {
 	o.Duration, o.Warmup = 150*time.Millisecond, 20*time.Millisecond
 	o.Timeout = 10 * time.Second
-	o.PID = os.Getpid() // the relay of the tests is in this process
+	o.PID = []int{os.Getpid()} // the relay of the tests is in this process
 	return o
 }
 

@@ -39,11 +39,15 @@ func newWorker(o *Options, index int) (crew, error) {
 		return nil, err
 	}
 	path, header := d.Upgrade()
-	e, err := newTarget(o.URL, path, header)
-	if err != nil {
-		return nil, err
+	var targets []*target
+	for _, base := range o.urls() {
+		e, err := newTarget(base, path, header)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, dialTarget(e, o.Sources))
 	}
-	l, err := newLoop(d, dialTarget(e, o.Sources))
+	l, err := newLoop(d, targets)
 	if err != nil {
 		return nil, err
 	}

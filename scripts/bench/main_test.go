@@ -88,7 +88,7 @@ func TestPeers(t *testing.T) {
 				{Mode: bench.ModeIdle, Connections: 50, Subscribe: true},
 				{Mode: bench.ModeConnect, Connections: 50},
 			} {
-				o.URL, o.PID, o.NewDialect = url, pid, dialect
+				o.URL, o.PID, o.NewDialect = url, []int{pid}, dialect
 				o.Duration, o.Warmup = 200*time.Millisecond, 50*time.Millisecond
 				r, err := bench.Run(context.Background(), o, io.Discard)
 				if err != nil {
@@ -111,7 +111,7 @@ func TestPeers(t *testing.T) {
 
 func TestRequestsArePeculiarToAgentnet(t *testing.T) {
 	url, pid := startPeer(t, "nats")
-	_, err := bench.Run(context.Background(), bench.Options{Mode: bench.ModeRequest, URL: url, PID: pid,
+	_, err := bench.Run(context.Background(), bench.Options{Mode: bench.ModeRequest, URL: url, PID: []int{pid},
 		NewDialect: func() (bench.Dialect, error) { return &natsDialect{}, nil }}, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "no requests") {
 		t.Errorf("got %v, want to be told that this server has none", err)
