@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -43,13 +45,16 @@ func (s *stage) command(ctx context.Context, core, program string, args ...strin
 
 // A running server is a process that accepts connections.
 type running struct {
-	url, token string
-	pid        int
-	stop       func()
+	urls  []string // of its nodes
+	token string
+	pids  []int
+	with  []int // of the Redis that several nodes share
+	stop  func()
 }
 
-// start runs a fresh server.
-func (s *stage) start(ctx context.Context, server string, small bool) (*running, error) {
+// start runs a fresh server: the nodes that the work asks for, and with more than
+// one the Redis between them.
+func (s *stage) start(ctx context.Context, server string, w *work) (_ *running, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	dir, err := os.MkdirTemp("", "agentnet-bench-")
 	if err != nil {
@@ -57,44 +62,61 @@ func (s *stage) start(ctx context.Context, server string, small bool) (*running,
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
 	r := &running{}
-	cmd, err := s.serveCommand(ctx, server, dir, small, r)
-	if err != nil {
-		cancel()
-		_ = os.RemoveAll(dir)
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		cancel()
-		_ = os.RemoveAll(dir)
-		return nil, fmt.Errorf("start %s: %w", server, err)
-	}
-	r.pid = cmd.Process.Pid // taskset becomes the server
+	var started []*exec.Cmd
 	r.stop = func() {
 		cancel()
-		_ = cmd.Wait()
+		for _, cmd := range started {
+			_ = cmd.Wait()
+		}
 		_ = os.RemoveAll(dir)
 	}
-	if r.url, err = listening(out, startPatience); err != nil {
-		r.stop()
-		return nil, fmt.Errorf("start %s: %w", server, err)
+	defer func() {
+		if err != nil {
+			r.stop()
+			err = fmt.Errorf("start %s: %w", server, err)
+		}
+	}()
+	between, err := s.between(ctx, server, w.nodes, r, &started)
+	if err != nil {
+		return nil, err
 	}
-	return r, nil
+	for i := range max(1, w.nodes) {
+		cmd, err := s.serveCommand(ctx, server, filepath.Join(dir, fmt.Sprint(i)), w.small, between.arguments(i), r)
+		if err != nil {
+			return nil, err
+		}
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			return nil, err
+		}
+		started = append(started, cmd)
+		r.pids = append(r.pids, cmd.Process.Pid) // taskset becomes the server
+		url, err := listening(out, startPatience)
+		if err != nil {
+			return nil, err
+		}
+		r.urls = append(r.urls, url)
+	}
+	return r, between.settle(ctx, r)
 }
 
-// serveCommand is the command that runs the server, with a token for the relay.
-func (s *stage) serveCommand(ctx context.Context, server, dir string, small bool, r *running) (*exec.Cmd, error) {
+// serveCommand is the command that runs one node. The first node of the relay gets
+// a token, which is good for all of them.
+func (s *stage) serveCommand(ctx context.Context, server, dir string, small bool, more []string, r *running) (*exec.Cmd, error) {
 	if server != "agentnet" {
-		args := []string{"serve", server}
+		args := append([]string{"serve", server}, more...)
 		if small {
 			args = append(args, "--small")
 		}
 		return s.command(ctx, "0", s.self, args...), nil
 	}
 	data := filepath.Join(dir, "data")
+	if r.token != "" {
+		return s.command(ctx, "0", s.agentnet, slices.Concat([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, more, s.extra)...), nil
+	}
 	token, err := exec.CommandContext(ctx, s.agentnet, "token", "create", "--data", data, "--agent", benchGlob).Output()
 	if err != nil {
 		var exit *exec.ExitError
@@ -104,8 +126,7 @@ func (s *stage) serveCommand(ctx context.Context, server, dir string, small bool
 		return nil, fmt.Errorf("create token: %w", err)
 	}
 	r.token = strings.TrimSpace(string(token))
-	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, s.extra...)
-	return s.command(ctx, "0", s.agentnet, args...), nil
+	return s.serveCommand(ctx, server, dir, small, more, r)
 }
 
 // listening waits for the line that tells the URL, then reads on so that the
@@ -137,12 +158,19 @@ func listening(out interface{ Read([]byte) (int, error) }, patience time.Duratio
 
 // load makes one kind of load against a fresh server.
 func (s *stage) load(ctx context.Context, server string, w *work) (*bench.Report, error) {
-	r, err := s.start(ctx, server, w.small)
+	r, err := s.start(ctx, server, w)
 	if err != nil {
 		return nil, err
 	}
 	defer r.stop()
-	args := append([]string{"load", "--server", server, "--url", r.url, "--pid", fmt.Sprint(r.pid), "--json"}, w.args...)
+	args := []string{"load", "--server", server, "--url", strings.Join(r.urls, ","), "--json"}
+	for _, pid := range r.pids {
+		args = append(args, "--pid", strconv.Itoa(pid))
+	}
+	for _, pid := range r.with {
+		args = append(args, "--with", strconv.Itoa(pid))
+	}
+	args = append(args, w.args...)
 	cmd := s.command(ctx, "1", s.self, args...)
 	cmd.Env = append(os.Environ(), "AGENTNET_TOKEN="+r.token)
 	out, err := cmd.Output()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/centrifugal/centrifuge"
@@ -19,6 +21,8 @@ const startPatience = 10 * time.Second
 type serveCommand struct {
 	Peer   string `arg:"" enum:"nats,centrifuge" help:"nats or centrifuge."`
 	Listen string `default:"127.0.0.1:0" help:"Address of the WebSocket door; port 0 picks one."`
+	Redis  string `help:"centrifuge: address of the Redis that its nodes share."`
+	Routes string `help:"nats: where this node listens for the others, and after a comma where another one does."`
 	Small  bool   `help:"centrifuge: trade some latency for memory, as its makers recommend for many idle connections."`
 }
 
@@ -38,10 +42,16 @@ func (c *serveCommand) nats(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := natsserver.NewServer(&natsserver.Options{
-		ServerName: "bench", DontListen: true, NoSigs: true, NoLog: true, MaxConn: 1 << 20,
+	options := &natsserver.Options{
+		ServerName: "bench-" + strconv.Itoa(addr.Port), DontListen: true, NoSigs: true, NoLog: true, MaxConn: 1 << 20,
 		Websocket: natsserver.WebsocketOpts{Host: addr.IP.String(), Port: addr.Port, NoTLS: true},
-	})
+	}
+	if c.Routes != "" {
+		if err := natsRoutes(options, c.Routes); err != nil {
+			return err
+		}
+	}
+	s, err := natsserver.NewServer(options)
 	if err != nil {
 		return fmt.Errorf("make nats-server: %w", err)
 	}
@@ -57,6 +67,21 @@ func (c *serveCommand) nats(ctx context.Context) error {
 	return nil
 }
 
+// natsRoutes makes the server one of several.
+func natsRoutes(o *natsserver.Options, text string) error {
+	own, other, _ := strings.Cut(text, ",")
+	addr, err := net.ResolveTCPAddr("tcp", own)
+	if err != nil {
+		return fmt.Errorf("--routes: %w", err)
+	}
+	o.DontListen, o.Host, o.Port = false, "127.0.0.1", natsserver.RANDOM_PORT // without a client port it waits for ever
+	o.Cluster = natsserver.ClusterOpts{Name: "bench", Host: addr.IP.String(), Port: addr.Port}
+	if other != "" {
+		o.Routes = natsserver.RoutesFromStr("nats-route://" + other)
+	}
+	return nil
+}
+
 // freeAddress resolves the address and picks a port where it has none.
 func freeAddress(listen string) (*net.TCPAddr, error) {
 	ln, err := net.Listen("tcp", listen)
@@ -67,6 +92,20 @@ func freeAddress(listen string) (*net.TCPAddr, error) {
 	return ln.Addr().(*net.TCPAddr), nil
 }
 
+// shareRedis makes the node one of several over one Redis.
+func shareRedis(node *centrifuge.Node, addr string) error {
+	shard, err := centrifuge.NewRedisShard(node, centrifuge.RedisShardConfig{Address: addr})
+	if err != nil {
+		return fmt.Errorf("make centrifuge's redis: %w", err)
+	}
+	broker, err := centrifuge.NewRedisBroker(node, centrifuge.RedisBrokerConfig{Shards: []*centrifuge.RedisShard{shard}})
+	if err != nil {
+		return fmt.Errorf("make centrifuge's broker: %w", err)
+	}
+	node.SetBroker(broker)
+	return nil
+}
+
 // centrifuge runs one node with the memory engine. The buffers are small and
 // pooled and a frame takes all messages that wait, not 16 of them; both are what
 // its documentation offers to those who need speed or memory.
@@ -74,6 +113,11 @@ func (c *serveCommand) centrifuge(ctx context.Context) error {
 	node, err := centrifuge.New(centrifuge.Config{LogLevel: centrifuge.LogLevelNone})
 	if err != nil {
 		return fmt.Errorf("make centrifuge node: %w", err)
+	}
+	if c.Redis != "" {
+		if err := shareRedis(node, c.Redis); err != nil {
+			return err
+		}
 	}
 	node.OnConnecting(func(_ context.Context, e centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
 		reply := centrifuge.ConnectReply{Credentials: &centrifuge.Credentials{UserID: e.Token}, MaxMessagesInFrame: -1}

@@ -21,6 +21,7 @@ type work struct {
 	name     string
 	args     []string // of the load command
 	servers  []string // empty: all
+	nodes    int      // several nodes with a Redis (NATS: routes of its own) between them; 0: one
 	small    bool     // run centrifuge in its form for many idle connections
 	measures []measure
 }
@@ -51,6 +52,16 @@ var (
 	cpuConnect = measure{"server CPU µs a connect", false, func(r *bench.Report) float64 { return r.Connect.CPUMicros }}
 )
 
+// with counts in what the nodes' Redis used.
+func (m measure) with() measure {
+	return measure{m.name + ", Redis included", m.higher, func(r *bench.Report) float64 {
+		if r.With == nil {
+			return m.of(r)
+		}
+		return m.of(r) + r.With.PerDelivery
+	}}
+}
+
 func perDelivery(r *bench.Report) float64 {
 	if r.CPU == nil {
 		return 0
@@ -80,6 +91,11 @@ func works(quick bool) []work {
 			measures: []measure{memoryEach, idleCPU}},
 		{name: fmt.Sprintf("idle, %d connections, inbox only", many), args: load("idle", "-n", n(many), "--settle", "3s"), servers: []string{"agentnet"},
 			measures: []measure{memoryEach, idleCPU}},
+		{name: "two nodes, ping-pong across, 200 pairs", args: load("direct"), nodes: 2, measures: []measure{cpuMessage.with(), cpuMessage, deliveriesPS, latencyP99}},
+		{name: "two nodes, 20,000 messages/s across, 1,000 pairs", args: load("direct", "--pairs", "1000", "--rate", "20000"), nodes: 2,
+			measures: []measure{cpuMessage.with(), cpuMessage, deliveriesPS, latencyP99}},
+		{name: "two nodes, fan-out to 500 on each, 50 messages/s", args: load("fanout", "--rate", "50"), nodes: 2, measures: []measure{cpuDelivery.with(), latencyP99}},
+		{name: "two nodes, fan-out to 500 on each, 64 under way", args: load("fanout", "--window", "64"), nodes: 2, measures: []measure{deliveriesPS, cpuDelivery.with()}},
 		{name: fmt.Sprintf("connect storm, %d", storm), args: []string{"connect", "-n", n(storm)}, measures: []measure{connectsPS, cpuConnect}},
 	}
 }
