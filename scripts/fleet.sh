@@ -1,0 +1,110 @@
+#!/bin/sh
+# Runs a whole fleet on this machine: several nodes over one Redis, many agents on
+# each, and messages between agents of different nodes. Records what came of it in
+# scripts/bench/results/fleet.md.
+#
+#   sh scripts/fleet.sh        eleven nodes, 200,000 agents, 20,000 messages a second
+#
+# NODES, PAIRS, RATE (messages a second), SECONDS_LOAD and PROCESSES (of the load
+# generator) make it smaller; RESULTS is another folder for the record.
+set -eu
+cd "$(dirname "$0")/.."
+
+nodes=${NODES:-11}
+pairs=${PAIRS:-100000}
+rate=${RATE:-20000}
+seconds=${SECONDS_LOAD:-60}
+processes=${PROCESSES:-$((pairs * 2 / 18000 + 1))}
+results=${RESULTS:-scripts/bench/results}
+commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
+work=$(mktemp -d)
+pids=
+
+ending() {
+	# shellcheck disable=SC2086 # several process ids
+	[ -z "$pids" ] || kill $pids 2>/dev/null || true
+	wait 2>/dev/null || true
+	rm -rf "$work"
+}
+trap ending EXIT
+trap 'exit 130' INT TERM
+
+command -v redis-server >/dev/null 2>&1 || {
+	echo "fleet: redis-server is missing: apt-get install redis-server" >&2
+	exit 1
+}
+ulimit -n "$(ulimit -H -n)"
+
+echo "== building"
+CGO_ENABLED=1 go build -trimpath -o "$work/agentnet" .
+
+port=${PORT:-27600}
+echo "== starting redis and $nodes nodes"
+redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --loglevel warning >"$work/redis.log" 2>&1 &
+redis=$!
+pids=$redis
+urls=
+n=0
+while [ "$n" -lt "$nodes" ]; do
+	n=$((n + 1))
+	"$work/agentnet" serve --listen "127.0.0.1:$((port + n))" --node "n$n" --data "$work/n$n" --redis "redis://127.0.0.1:$port" \
+		--log-level warn >"$work/n$n.out" 2>"$work/n$n.log" &
+	pids="$pids $!"
+	urls="$urls${urls:+,}http://127.0.0.1:$((port + n))"
+	[ "$n" -ne 1 ] || first=$!
+done
+
+# ready URL: waits until the node says that it is.
+ready() {
+	i=0
+	until curl -fsS -o /dev/null "$1/readyz" 2>/dev/null; do
+		i=$((i + 1))
+		[ "$i" -lt 300 ] || {
+			echo "fleet: $1 was not ready in 60 s" >&2
+			cat "$work"/n*.log >&2
+			exit 1
+		}
+		sleep 0.2
+	done
+}
+for url in $(echo "$urls" | tr , ' '); do ready "$url"; done
+kill -0 "$first"
+AGENTNET_TOKEN=$("$work/agentnet" token create --data "$work/n1" --agent 'bench/**')
+export AGENTNET_TOKEN
+sleep 5 # the token is known everywhere within 2 s
+
+load=$(cut -d' ' -f1 /proc/loadavg)
+echo "== $((pairs * 2)) agents, $rate messages a second between nodes, for $seconds s"
+code=0
+"$work/agentnet" bench direct --url "$urls" --pairs "$pairs" --rate "$rate" --processes "$processes" --warmup 10s --settle 10s \
+	--duration "${seconds}s" --timeout 10m --concurrency 100 --sources 4 --with "$redis" >"$work/report" 2>"$work/errors" || code=$?
+cat "$work/report" "$work/errors"
+
+mkdir -p "$results"
+record=$results/fleet.md
+[ -f "$record" ] || printf '# A whole fleet on one machine (scripts/fleet.sh)\n' >"$record"
+{
+	echo
+	echo "## $(date -u '+%Y-%m-%d %H:%M') UTC, commit $commit"
+	echo
+	echo "Machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $(awk '/MemTotal/ {printf "%d GiB", $2 / 1048576 + 0.5}' /proc/meminfo), Linux $(uname -r), $(go env GOVERSION). Nodes, Redis and load generator share the cores; load average before the load $load."
+	echo
+	echo "Command: \`NODES=$nodes PAIRS=$pairs RATE=$rate SECONDS_LOAD=$seconds PROCESSES=$processes sh scripts/fleet.sh\`; the two agents of each pair are on different nodes."
+	echo
+	sed 's/^/    /' "$work/report" "$work/errors"
+	echo
+	echo "    node       RSS MB  CPU s in all"
+	n=0
+	for pid in $pids; do
+		[ -r "/proc/$pid/status" ] || continue
+		name=redis
+		[ "$n" -eq 0 ] || name=n$n
+		n=$((n + 1))
+		awk -v name="$name" '/VmRSS/ {rss = $2 / 1024} END {printf "    %-8s %8.0f", name, rss}' "/proc/$pid/status"
+		awk '{sub(/.*\) /, ""); printf "  %12.1f\n", ($12 + $13) / 100}' "/proc/$pid/stat"
+	done
+} >"$work/record"
+cat "$work/record" >>"$record"
+sed -n '/node  /,$p' "$work/record"
+echo "== recorded in $record"
+exit "$code"
