@@ -121,6 +121,7 @@ type Node struct {
 	homes    homes
 	leader   leadership
 	count    counters
+	tide     tide
 	strange  atomic.Pointer[string] // region without a link, as last heard
 
 	mu        sync.Mutex

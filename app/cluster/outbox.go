@@ -186,6 +186,13 @@ func (o *outbox) take() (b []byte, to *link, gen uint32) {
 	return b, o.link, o.gen
 }
 
+// ready reports whether take would return a batch.
+func (o *outbox) ready() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return (len(o.waiting) > 0 || len(o.filling) > 0) && o.sent-o.acked < window
+}
+
 // current reports whether batches of gen are still wanted.
 func (o *outbox) current(gen uint32) bool {
 	o.mu.Lock()
@@ -236,7 +243,11 @@ func (o *outbox) backlog() (records, bytes int) {
 // send is one of the senders of a peer.
 func (p *peer) send(ctx context.Context) {
 	for {
+		if p.out.ready() {
+			p.node.tide.wait(ctx) // what comes meanwhile goes along
+		}
 		if b, to, gen := p.out.take(); b != nil {
+			p.node.tide.spend()
 			p.carry(ctx, to, b, gen)
 			continue
 		}
