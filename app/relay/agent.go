@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,9 +32,10 @@ type agent struct {
 	order    uint64 // grows with each session that joins: who was there when a message came
 	card     []byte
 	keys     []byte
-	ring     []ringKey // dedup keys, when there are other nodes
-	declared bool      // the fleet was told of it
-	told     Host      // and what
+	ring     []ringKey    // dedup keys, when there are other nodes
+	share    atomic.Int32 // how many other nodes hold it too
+	declared bool         // the fleet was told of it
+	told     Host         // and what
 }
 
 // join adds s to the agent of that name; nil when it has maxSessions. s.mu must be
@@ -217,12 +219,24 @@ func (s *Session) agents(t *Turn, l *link, c *wire.Command) {
 		l.fail(t, c.ID, "", *e)
 		return
 	}
-	list, next, e := s.hub.directory(s.who, s.agent.name, string(c.Match), string(c.After), c.Limit)
-	if e != nil {
-		l.fail(t, c.ID, "", *e)
-		return
+	h, by := s.hub, &caller{link: l, session: s, id: c.ID}
+	who, match, after, limit := s.who, string(c.Match), string(c.After), c.Limit
+	look := func(ctx context.Context) func(t *Turn) {
+		list, next, partial, e := h.directory(ctx, who, s.agent.name, match, after, limit)
+		return func(t *Turn) {
+			if e != nil {
+				by.fail(t, *e)
+				return
+			}
+			by.ok(t, &wire.OK{For: wire.KindAgents, Agents: list, Next: next, Partial: partial})
+		}
 	}
-	l.ok(t, &wire.OK{ID: c.ID, For: wire.KindAgents, Agents: list, Next: next})
+	switch {
+	case h.fleet == nil:
+		look(context.Background())(t)
+	case !h.later(queryTime, look):
+		by.fail(t, errBusy)
+	}
 }
 
 // connected counts the sessions that have a socket, and the agents that have such

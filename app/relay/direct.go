@@ -13,16 +13,21 @@ import (
 // is 0 when it was taken.
 func (a *agent) spend(now int64, size int) (wait time.Duration) {
 	cfg := &a.hub.cfg
-	if wait = a.messages.Take(now, cfg.MessageRate, 1); wait > 0 {
+	n := a.nodes()
+	if wait = a.messages.Take(now, cfg.MessageRate, n); wait > 0 {
 		return wait
 	}
-	return a.traffic.Take(now, cfg.ByteRate, size)
+	return a.traffic.Take(now, cfg.ByteRate, n*size)
 }
+
+// nodes is how many nodes hold the agent: each gives it an equal part of its rate.
+func (a *agent) nodes() int { return 1 + int(a.share.Load()) }
 
 // charge takes what spend would, whether it is there or not.
 func (a *agent) charge(now int64, size int) {
-	a.messages.Charge(now, a.hub.cfg.MessageRate, 1)
-	a.traffic.Charge(now, a.hub.cfg.ByteRate, size)
+	n := a.nodes()
+	a.messages.Charge(now, a.hub.cfg.MessageRate, n)
+	a.traffic.Charge(now, a.hub.cfg.ByteRate, n*size)
 }
 
 // admitMessage applies what all messages of a session must pass: the agent's

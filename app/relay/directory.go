@@ -15,9 +15,9 @@ const (
 	infoOverhead = 128
 )
 
-// directory lists the agents that who may send to, in the order of names. The
+// directoryHere lists the agents of this node that who may send to, in the order of names. The
 // caller itself (self, may be "") is always among them.
-func (h *Hub) directory(who *Identity, self, match, after string, limit int) ([]wire.AgentInfo, string, *wire.Error) {
+func (h *Hub) directoryHere(who *Identity, self, match, after string, limit int) ([]wire.AgentInfo, string, *wire.Error) {
 	glob, e := parseMatch(match)
 	if e != nil {
 		return nil, "", e

@@ -37,7 +37,7 @@ func (h *Hub) askElsewhere(t *Turn, to []byte) string {
 		}
 	}
 	for _, o := range t.hosts {
-		switch rank := askRank(o.State, o.Sessions > 0); {
+		switch rank := askRank(o.State, o.live()); {
 		case rank < best:
 			best, node, equal = rank, o.Node, 1
 		case rank == best && node != "":

@@ -25,7 +25,8 @@ type Fleet interface {
 	// Interested appends the other nodes that have subscribers of a channel.
 	Interested(dst []string, channel string) []string
 	// AgentHere and AgentGone tell the fleet about the agents of this node: the best
-	// state of its sessions, and how many there are.
+	// state of those of its sessions that have a socket, and how many these are; or
+	// wire.Offline and the number of those that may come back. sessions is above 0.
 	AgentHere(agent string, state wire.AgentState, sessions int)
 	AgentGone(agent string)
 	// ChannelHere and ChannelGone tell that this node has subscribers of a channel.
@@ -51,9 +52,12 @@ type Fleet interface {
 // Host is one node that holds an agent.
 type Host struct {
 	Node     string
-	State    wire.AgentState
+	State    wire.AgentState // wire.Offline: none of its sessions has a socket
 	Sessions int
 }
+
+// live says whether the agent has a session there that has a socket.
+func (o *Host) live() bool { return o.State != wire.Offline }
 
 // Home is the node that orders a channel.
 type Home struct {

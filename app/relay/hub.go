@@ -50,6 +50,7 @@ type Hub struct {
 	landed     landed
 	mark       string // stands for this node in the secrets of its sessions
 	tickets    tickets
+	questions  questions
 	moves      moves
 	departed   departures
 	departedN  atomic.Int64
@@ -128,6 +129,7 @@ func New(cfg Config) (*Hub, error) {
 	h.links.init()
 	h.historian.init()
 	h.tickets.m = make(map[uint64]*ticket)
+	h.questions.m = make(map[uint64]*question)
 	h.joinFleet(cfg.Fleet)
 	return h, nil
 }

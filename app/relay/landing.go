@@ -104,7 +104,7 @@ func (h *Hub) forward(t *Turn, to string, hosts []Host) bool {
 	}
 	best := hosts[0]
 	for _, o := range hosts {
-		if o.Sessions > best.Sessions {
+		if o.live() && (!best.live() || o.Sessions > best.Sessions) {
 			best = o
 		}
 	}

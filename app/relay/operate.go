@@ -174,7 +174,7 @@ func (h *Hub) follow(ctx context.Context, p *pending, answers chan Answer, overr
 // Agents lists the agents that id may send to, in the order of names, and where
 // the next page begins ("" when there is none).
 func (h *Hub) Agents(id *Identity, match, after string, limit int) ([]wire.AgentInfo, string, error) {
-	list, next, e := h.directory(id, "", match, after, limit)
+	list, next, _, e := h.directory(context.Background(), id, "", match, after, limit)
 	if e != nil {
 		return nil, "", e
 	}

@@ -90,6 +90,10 @@ func (h *Hub) landParcel(t *Turn, node string, kind parcel.Kind, b []byte) bool 
 		return h.landState(t, node, b)
 	case parcel.KindEvent:
 		return h.landEvent(t, node, b)
+	case parcel.KindQuery:
+		return h.landQuery(node, b)
+	case parcel.KindFound:
+		return h.landFound(node, b)
 	case parcel.KindTake:
 		return h.landTake(t, node, b)
 	case parcel.KindHandover:
@@ -126,6 +130,7 @@ func (p peers) Left(node string, planned bool) {
 	h.nodeLeft(t, node)
 	h.requestsLeft(t, node)
 	h.ticketsLeft(t, node)
+	h.questionsLeft(node)
 	h.refind(func(c *channel) bool { return c.home == node })
 }
 
@@ -141,6 +146,9 @@ func (p peers) Lost(node string, parcels uint64) {
 func (p peers) AgentMoved(agent string) {
 	h := p.h
 	h.payDebt(agent, false)
+	if a := h.agent(bytesOf(agent)); a != nil {
+		a.share.Store(int32(len(h.fleet.Hosts(nil, agent))))
+	}
 	if h.mail.Len(agent) == 0 {
 		return
 	}
@@ -301,8 +309,14 @@ func (a *agent) declare() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	state, live, all := a.sum()
+	if !a.declared {
+		a.share.Store(int32(len(f.Hosts(nil, a.name))))
+	}
 	if all == 0 { // part has told that it is gone
 		return
+	}
+	if live == 0 {
+		state, live = wire.Offline, all
 	}
 	if now := (Host{State: state, Sessions: live}); !a.declared || a.told != now {
 		a.declared, a.told = true, now

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"slices"
 
 	"agentnet/app/wire"
@@ -17,7 +18,11 @@ func (s *Session) presence(t *Turn, l *link, c *wire.Command) {
 			by.fail(t, forbidden("see", c.Agent))
 			return
 		}
-		by.ok(t, &wire.OK{For: wire.KindPresence, Members: []wire.Member{s.hub.member(string(c.Agent))}})
+		agent := string(c.Agent)
+		s.hub.tellMembers(t, by, func(ctx context.Context) ([]wire.Member, bool) {
+			m, partial := s.hub.member(ctx, agent)
+			return []wire.Member{m}, partial
+		})
 		return
 	}
 	if !s.who.Subscribe.MatchBytes(c.Channel) {
@@ -28,18 +33,35 @@ func (s *Session) presence(t *Turn, l *link, c *wire.Command) {
 		by.fail(t, *e)
 		return
 	}
-	members, most := []wire.Member{}, s.hub.answerBytes()/(infoOverhead+wire.NameBytes)
-	for i, name := range s.hub.members(c.Channel) {
-		if i > most {
-			break
-		}
-		members = append(members, s.hub.member(name))
-	}
-	by.ok(t, &wire.OK{For: wire.KindPresence, Members: members})
+	channel := slices.Clone(c.Channel)
+	s.hub.tellMembers(t, by, func(ctx context.Context) ([]wire.Member, bool) { return s.hub.members(ctx, channel) })
 }
 
-// members lists the agents that are in a channel, by name.
-func (h *Hub) members(name []byte) (names []string) {
+// tellMembers answers with what look finds: at once on a lone node, else when the
+// others have answered.
+func (h *Hub) tellMembers(t *Turn, by *caller, look func(ctx context.Context) ([]wire.Member, bool)) {
+	answer := func(t *Turn, members []wire.Member, partial bool) {
+		most := h.answerBytes() / (infoOverhead + wire.NameBytes)
+		by.ok(t, &wire.OK{For: wire.KindPresence, Members: members[:min(len(members), most+1)], Partial: partial})
+	}
+	if h.fleet == nil {
+		members, _ := look(context.Background())
+		answer(t, members, false)
+		return
+	}
+	by = by.keep()
+	if !h.later(queryTime, func(ctx context.Context) func(t *Turn) {
+		members, partial := look(ctx)
+		return func(t *Turn) { answer(t, members, partial) }
+	}) {
+		by.fail(t, errBusy)
+	}
+}
+
+var errBusy = wire.Error{Code: wire.Overloaded, Message: "too many questions wait for other nodes", RetryAfterMS: 1000}
+
+// membersHere lists the agents of this node that are in a channel, by name.
+func (h *Hub) membersHere(name []byte) (names []string) {
 	sh := &h.channels[h.shardOfBytes(name)]
 	sh.mu.RLock()
 	c := sh.m[string(name)]
@@ -62,8 +84,8 @@ func (h *Hub) members(name []byte) (names []string) {
 	return names[:min(len(names), membersMax)]
 }
 
-// member reads one agent's standing.
-func (h *Hub) member(name string) wire.Member {
+// memberHere reads one agent's standing on this node.
+func (h *Hub) memberHere(name string) wire.Member {
 	a := h.agent([]byte(name))
 	if a == nil {
 		return wire.Member{Agent: name, State: wire.Offline}

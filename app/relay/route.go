@@ -130,7 +130,7 @@ func (h *Hub) depart(t *Turn, r *route, x *crossing, m *letter, hosts []Host, he
 	live := m.spare
 	r.hosts, r.here = r.hosts[:0], here
 	for i := range hosts {
-		live = live || hosts[i].Sessions > 0
+		live = live || hosts[i].live()
 		r.hosts = append(r.hosts, hosts[i].Node)
 	}
 	l := x.letter(m)
@@ -151,7 +151,7 @@ func (h *Hub) depart(t *Turn, r *route, x *crossing, m *letter, hosts []Host, he
 	var spare []byte
 	for i := range hosts {
 		p := whole
-		if live && hosts[i].Sessions == 0 && !m.spare {
+		if live && !hosts[i].live() && !m.spare {
 			if spare == nil {
 				l.Spare = true
 				spare = parcel.Append(nil, l)

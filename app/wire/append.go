@@ -73,9 +73,11 @@ func AppendOK(dst []byte, enc Encoding, v *OK) []byte {
 		w.place(v)
 	case KindPresence:
 		w.members(v.Members)
+		w.flag(fPartial, v.Partial)
 	case KindAgents:
 		w.agents(v.Agents)
 		w.text(fNext, v.Next)
+		w.flag(fPartial, v.Partial)
 	case KindUnsubscribe, KindProfile:
 	default:
 		w.allOK(v)
@@ -110,6 +112,7 @@ func (w *writer) allOK(v *OK) {
 		w.agents(v.Agents)
 	}
 	w.text(fNext, v.Next)
+	w.flag(fPartial, v.Partial)
 }
 
 func (w *writer) messages(vs []Message) {

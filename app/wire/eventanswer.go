@@ -33,6 +33,8 @@ func (s *cursor) ok(l *level, v *OK) {
 			}
 		case fNext:
 			v.Next = s.copied(f)
+		case fPartial:
+			v.Partial = s.flag(f)
 		}
 	}
 }

@@ -82,6 +82,7 @@ const (
 	fBytesPerS
 	fMaxTTLMS
 	fMaxTimeoutMS
+	fPartial
 	fieldCount
 )
 
@@ -102,7 +103,7 @@ var fieldWords = [fieldCount]string{
 	fEndpoints: "endpoints", fLastActiveMS: "last_active_ms", fQueue: "queue", fFrameBytes: "frame_bytes",
 	fMessageBytes: "message_bytes", fSubscriptions: "subscriptions", fHeaderCount: "header_count",
 	fHeaderBytes: "header_bytes", fMessagesPerS: "messages_per_s", fBytesPerS: "bytes_per_s",
-	fMaxTTLMS: "max_ttl_ms", fMaxTimeoutMS: "max_timeout_ms",
+	fMaxTTLMS: "max_ttl_ms", fMaxTimeoutMS: "max_timeout_ms", fPartial: "partial",
 }
 
 // fieldSlots is the size of fieldIndex: with it, wordSlot puts no two words of
@@ -188,7 +189,7 @@ var messageFields = fieldsOf(fSeq, fChannel, fOffset, fFrom, fTo, fData, fBytes,
 // eventFields are the fields of the kinds that the relay sends.
 var eventFields = [KindPong + 1]fieldSet{
 	KindConnected: fieldsOf(fSession, fAgent, fNode, fRegion, fResumed, fSeq, fHeartbeatMS, fResumeMS, fLimits, fServer),
-	KindOK:        fieldsOf(fID, fOutcome, fSessions, fEpoch, fOffset, fRecovered, fMessages, fMembers, fAgents, fNext),
+	KindOK:        fieldsOf(fID, fOutcome, fSessions, fEpoch, fOffset, fRecovered, fMessages, fMembers, fAgents, fNext, fPartial),
 	KindError:     fieldsOf(fCode, fMessage, fRetryAfterMS, fKey),
 	KindMessage:   messageFields,
 	KindRequest:   fieldsOf(fSeq, fRequest, fFrom, fMethod, fData, fBytes, fDeadline, fHeaders),

@@ -122,8 +122,8 @@ type Connected struct {
 // OK answers a command. Which fields are written depends on the command that it
 // answers, named by For: send (MessageID, Outcome, Sessions), subscribe (Epoch,
 // Offset, Recovered), publish (Epoch, Offset), history (Messages, Epoch,
-// Offset), presence (Members), agents (Agents, Next), and none for unsubscribe
-// and profile.
+// Offset), presence (Members, Partial), agents (Agents, Next, Partial), and none
+// for unsubscribe and profile.
 type OK struct {
 	ID        uint64
 	For       Kind
@@ -137,6 +137,7 @@ type OK struct {
 	Members   []Member
 	Agents    []AgentInfo
 	Next      string
+	Partial   bool // of lists: not every node answered in time
 }
 
 // Message is a direct message (To and Seq) or a channel message (Channel and

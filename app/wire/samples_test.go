@@ -161,7 +161,7 @@ func (r sampler) event(kind Kind) *Event {
 			Limits: Limits{int(r.number()), int(r.number()), int(r.number()), int(r.number()), int(r.number()), int(r.number()), int(r.number()), int64(r.number()), int64(r.number())}}
 	case KindOK:
 		e.OK = OK{ID: e.ID, MessageID: r.text(), Outcome: Outcome(r.pick("", "delivered", "parked")), Sessions: int(r.number()),
-			Epoch: r.text(), Offset: r.number(), Recovered: r.some(), Next: r.text()}
+			Epoch: r.text(), Offset: r.number(), Recovered: r.some(), Next: r.text(), Partial: r.some()}
 		for range r.IntN(3) {
 			e.OK.Messages = append(e.OK.Messages, r.message())
 			e.OK.Members = append(e.OK.Members, Member{r.agent(), r.state(), int(r.number()), int64(r.number()), int(r.number())})

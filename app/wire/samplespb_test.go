@@ -127,7 +127,7 @@ func pbEvent(e *Event) *pb.ServerFrame {
 		f.Kind = &pb.ServerFrame_Connected{Connected: c}
 	case KindOK:
 		v := &e.OK
-		o := &pb.Ok{Id: v.MessageID, Outcome: string(v.Outcome), Sessions: uint64(v.Sessions), Epoch: v.Epoch, Offset: v.Offset, Recovered: v.Recovered, Next: v.Next}
+		o := &pb.Ok{Id: v.MessageID, Outcome: string(v.Outcome), Sessions: uint64(v.Sessions), Epoch: v.Epoch, Offset: v.Offset, Recovered: v.Recovered, Next: v.Next, Partial: v.Partial}
 		for i := range v.Messages {
 			o.Messages = append(o.Messages, pbMessage(&v.Messages[i]))
 		}

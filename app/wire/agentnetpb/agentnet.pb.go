@@ -2276,6 +2276,7 @@ type Ok struct {
 	Members       []*Member              `protobuf:"bytes,53,rep,name=members,proto3" json:"members,omitempty"`
 	Agents        []*AgentInfo           `protobuf:"bytes,55,rep,name=agents,proto3" json:"agents,omitempty"`
 	Next          string                 `protobuf:"bytes,56,opt,name=next,proto3" json:"next,omitempty"`
+	Partial       bool                   `protobuf:"varint,75,opt,name=partial,proto3" json:"partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2378,6 +2379,13 @@ func (x *Ok) GetNext() string {
 		return x.Next
 	}
 	return ""
+}
+
+func (x *Ok) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
 }
 
 type Member struct {
@@ -3578,7 +3586,7 @@ const file_agentnet_proto_rawDesc = "" +
 	"max_ttl_ms\x18I \x01(\x04R\bmaxTtlMs\x12$\n" +
 	"\x0emax_timeout_ms\x18J \x01(\x04R\fmaxTimeoutMs\"\"\n" +
 	"\x06Server\x12\x18\n" +
-	"\aversion\x18. \x01(\tR\aversion\"\xbb\x02\n" +
+	"\aversion\x18. \x01(\tR\aversion\"\xd5\x02\n" +
 	"\x02Ok\x12\x0e\n" +
 	"\x02id\x18\x05 \x01(\tR\x02id\x12\x18\n" +
 	"\aoutcome\x18\x0f \x01(\tR\aoutcome\x12\x1a\n" +
@@ -3589,7 +3597,8 @@ const file_agentnet_proto_rawDesc = "" +
 	"\bmessages\x186 \x03(\v2\x14.agentnet.v1.MessageR\bmessages\x12-\n" +
 	"\amembers\x185 \x03(\v2\x13.agentnet.v1.MemberR\amembers\x12.\n" +
 	"\x06agents\x187 \x03(\v2\x16.agentnet.v1.AgentInfoR\x06agents\x12\x12\n" +
-	"\x04next\x188 \x01(\tR\x04next\"\x8c\x01\n" +
+	"\x04next\x188 \x01(\tR\x04next\x12\x18\n" +
+	"\apartial\x18K \x01(\bR\apartial\"\x8c\x01\n" +
 	"\x06Member\x12\x14\n" +
 	"\x05agent\x18\x19 \x01(\tR\x05agent\x12\x14\n" +
 	"\x05state\x18\x17 \x01(\tR\x05state\x12\x1a\n" +
