@@ -249,12 +249,18 @@ func (k *ticket) arrive(t *Turn, node string) {
 	}
 	head := k.parts[0]
 	s := &Session{hub: h, secret: hashSecret(k.want.Session), who: k.who, enc: l.info.Encoding, link: l, conn: l.conn, state: head.State,
-		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, arriving: true, mail: true, replayed: true, from: node}
+		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, arriving: true, mail: true, replayed: true, from: node}
 	if !s.state.Valid() {
 		s.state = wire.Available
 	}
 	s.beat = min(max(s.beat, h.cfg.HeartbeatMin), h.cfg.HeartbeatMax)
 	s.timer.owner, s.timer.shard = s, s.secret[0]
+	var others []*Session
+	if a := h.agent(bytesOf(k.name)); a != nil {
+		a.mu.Lock()
+		others = slices.Clone(a.sessions)
+		a.mu.Unlock()
+	}
 	s.mu.Lock()
 	for s.agent = h.join(k.name, s); s.agent == nil; s.agent = h.join(k.name, s) {
 		s.mu.Unlock()
@@ -270,7 +276,7 @@ func (k *ticket) arrive(t *Turn, node string) {
 	s.rebeat()
 	g := &gathering{left: 1}
 	g.then = func(t *Turn, _ *wire.Error) { s.thank(t, node, k.number) }
-	s.unpack(t, k.parts, g)
+	s.unpack(t, k.parts, others, g)
 	missed := uint64(0)
 	if first := s.replay.first(); k.want.Seq+1 < first {
 		missed = first - 1 - k.want.Seq
@@ -280,6 +286,12 @@ func (k *ticket) arrive(t *Turn, node string) {
 	s.replayAll(t, missed)
 	s.mu.Unlock()
 
+	s.passOver(t, head)
+	s.mu.Lock()
+	for _, hash := range head.Lately {
+		s.lately = append(s.lately, late{hash, t.clock()})
+	}
+	s.mu.Unlock()
 	h.moves.forget(s.secret)
 	h.noteReturn(s)
 	sh := h.sessionShard(s.secret)
@@ -296,7 +308,7 @@ func (k *ticket) arrive(t *Turn, node string) {
 
 // unpack fills the replay with what the client has not acknowledged. s.mu must be
 // held; what is parked is on disk when g is told.
-func (s *Session) unpack(t *Turn, parts []*parcel.Handover, g *gathering) {
+func (s *Session) unpack(t *Turn, parts []*parcel.Handover, others []*Session, g *gathering) {
 	n := 0
 	for _, part := range parts {
 		n += len(part.Frames)
@@ -309,18 +321,36 @@ func (s *Session) unpack(t *Turn, parts []*parcel.Handover, g *gathering) {
 			if s.enc != wire.Protobuf {
 				sealed = transcode(f.Data, wire.Protobuf, s.enc)
 			}
+			if len(others) > 0 { // what comes for those meanwhile may be the same
+				s.noteFrame(f)
+			}
 			e := replayEntry{sealed: sealed, order: s.agent.order, expires: f.ExpiresMS}
 			if f.Parked {
-				e.parked, e.expires = s.parkFrame(t, f, g), 0
+				if e.parked = s.parkFrame(t, f, others, g); e.parked != nil {
+					e.expires = 0
+				}
 			}
 			s.replay.append(e)
 		}
 	}
 }
 
+// noteFrame notes the message of a frame, which may come to this node on its own way
+// too. s.mu must be held.
+func (s *Session) noteFrame(f *parcel.Frame) {
+	var ev wire.Event
+	if _, err := ev.Read(wire.Protobuf, wire.Body(f.Data)); err != nil || ev.Kind != wire.KindMessage {
+		return
+	}
+	if s.tailed == nil {
+		s.tailed = make(map[string]struct{})
+	}
+	s.tailed[ev.Message.MessageID] = struct{}{}
+}
+
 // parkFrame puts a frame that waited in the old node's mailbox too into this one's.
 // s.mu must be held. nil when it cannot be kept: then the replay has it alone.
-func (s *Session) parkFrame(t *Turn, f *parcel.Frame, g *gathering) *parkedMessage {
+func (s *Session) parkFrame(t *Turn, f *parcel.Frame, others []*Session, g *gathering) *parkedMessage {
 	var ev wire.Event
 	if _, err := ev.Read(wire.Protobuf, wire.Body(f.Data)); err != nil || ev.Kind != wire.KindMessage {
 		return nil
@@ -328,9 +358,12 @@ func (s *Session) parkFrame(t *Turn, f *parcel.Frame, g *gathering) *parkedMessa
 	v := &ev.Message
 	m := letter{from: v.From, class: v.Class, payload: v.Payload, headers: v.Headers, receipts: f.Receipts, id: v.MessageID, timeMS: v.TimeMS}
 	p := newParked(&m, s.agent.name, f.ExpiresMS)
-	p.holders, p.handed = []*Session{s}, f.Handed
+	p.holders, p.had, p.handed = []*Session{s}, others, f.Handed
 	h := s.hub
 	if h.mail.Add(&p.entry) != nil {
+		if o := h.mail.Get(p.MessageID); o != nil && o.Value.hold(s) {
+			return o.Value // theirs is parked here
+		}
 		return nil
 	}
 	h.landed.first(h.hashOf(p.MessageID))
@@ -382,6 +415,19 @@ func (s *Session) unpackRest(t *Turn, l *link, k *ticket, head *parcel.Handover,
 		}
 	}
 	s.rejoinAll(t, l, k.who, k.want, subs)
+}
+
+// passOver notes which of the messages that are parked here the session has had on
+// its own way: all that were accepted since it began, but those that may not have
+// reached its old node before it left.
+func (s *Session) passOver(t *Turn, head *parcel.Handover) {
+	recent := t.wallMS() - lateTime/int64(time.Millisecond)
+	for _, e := range s.hub.mail.Waiting(s.agent.name) {
+		p := e.Value
+		if p.only == nil && p.TimeMS >= s.bornMS && (p.TimeMS < recent || slices.Contains(head.Lately, messageHash(p.MessageID))) {
+			p.pass(s)
+		}
+	}
 }
 
 // settle adds a subscription that is not in its place yet.
@@ -475,7 +521,9 @@ func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 	var over []uint64
 	if tail != nil {
 		s.lost += tail.Lost
-		s.tailed = make(map[string]struct{}, len(tail.Frames))
+		if s.tailed == nil {
+			s.tailed = make(map[string]struct{}, len(tail.Frames))
+		}
 		for i := range tail.Frames {
 			if id := s.takeFrame(t, &tail.Frames[i]); id != 0 {
 				over = append(over, id)
@@ -524,6 +572,7 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 		if s.tailed != nil {
 			s.tailed[v.MessageID] = struct{}{}
 		}
+		s.noteLately(t, v.MessageID)
 		give(v.Class, replayEntry{order: s.agent.order, expires: f.ExpiresMS}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
 			v.Seq = seq
 			return wire.AppendMessage(dst, enc, v)

@@ -122,7 +122,7 @@ func (l *link) begin(t *Turn, id uint64, who *Identity, name string) bool {
 	h := l.hub
 	secret := h.secretHere(newSecret())
 	s := &Session{hub: h, secret: hashSecret(secret), who: who, enc: l.info.Encoding, link: l, conn: l.conn,
-		state: wire.Available, beat: h.cfg.Heartbeat, tally: tally{born: t.clock()}}
+		state: wire.Available, beat: h.cfg.Heartbeat, bornMS: t.wallMS(), tally: tally{born: t.clock()}}
 	s.timer.owner, s.timer.shard = s, s.secret[0]
 	// The answer is written before the agent can be reached, so that it comes first.
 	s.mu.Lock()

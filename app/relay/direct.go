@@ -67,10 +67,11 @@ type letter struct {
 	timeMS   int64
 
 	// Of letters from other nodes.
-	onward  bool     // it is handed on: whoever posted it parks it when nobody has it
-	shared  bool     // from, id and headers are part of a parcel
-	spare   bool     // others of the receiver's sessions, elsewhere, are live
-	targets []string // the nodes that have it too
+	onward  bool       // it is handed on: whoever posted it parks it when nobody has it
+	shared  bool       // from, id and headers are part of a parcel
+	spare   bool       // others of the receiver's sessions, elsewhere, are live
+	targets []string   // the nodes that have it too
+	others  []*Session // sessions that have had it
 }
 
 // send handles a direct message.
@@ -212,6 +213,9 @@ func (h *Hub) behind(s *Session, m *letter) bool {
 
 // deliverLetter gives m the session's next seq. agent.mu and s.mu must be held.
 func (s *Session) deliverLetter(t *Turn, m *letter, parked *parkedMessage) bool {
+	if s.agent.share.Load() > 0 {
+		s.noteLately(t, m.id)
+	}
 	entry := replayEntry{parked: parked, order: s.agent.order}
 	if m.ttl > 0 {
 		entry.expires = m.timeMS + m.ttl.Milliseconds()

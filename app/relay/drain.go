@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"agentnet/app/relay/parcel"
 	"agentnet/app/wire"
 )
 
@@ -135,7 +136,7 @@ func (h *Hub) sendMailAway(t *Turn, tried map[string]bool) {
 		}
 		tried[agent] = true
 		node := nodes[rand.IntN(len(nodes))]
-		h.postMail(t, node, batch, true, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
+		h.postMail(t, node, batch, &parcel.Mail{Keep: true}, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
 	}
 }
 
@@ -145,7 +146,7 @@ func (h *Hub) sendMoreAway(t *Turn, node, agent string, ok bool) {
 	if !ok || len(batch) == 0 {
 		return
 	}
-	h.postMail(t, node, batch, true, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
+	h.postMail(t, node, batch, &parcel.Mail{Keep: true}, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
 }
 
 // closeInWaves closes the connections evenly over window, be they few or many.

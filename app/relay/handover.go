@@ -212,7 +212,7 @@ func (l *leaving) expire(t *Turn, _ *timer) {
 // pack makes the parcels of a session. s.mu must be held.
 func (s *Session) pack(l *leaving, opens []parcel.Open, known []parcel.Key, card, keys []byte) (parts []*parcel.Handover) {
 	head := &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted, Last: s.replay.last, Lost: s.lost, Acks: s.acks, Went: s.wentAt, State: s.state,
-		BeatMS: s.beat.Milliseconds(), Opens: opens, Keys: known, Card: card, AgKeys: keys}
+		BornMS: s.bornMS, Lately: s.latelyHashes(), BeatMS: s.beat.Milliseconds(), Opens: opens, Keys: known, Card: card, AgKeys: keys}
 	for _, sub := range s.subs {
 		head.Places = append(head.Places, parcel.Place{Channel: sub.ch.name, Epoch: sub.epoch, Offset: sub.position(), Presence: sub.presence})
 	}
@@ -229,6 +229,52 @@ func (s *Session) pack(l *leaving, opens []parcel.Open, known []parcel.Key, card
 		last.Frames = append(last.Frames, f)
 	}
 	return parts
+}
+
+// lateTime is how long after a message came to one node it may still come to others.
+const lateTime = int64(crossTime + time.Second)
+
+// latelyMax bounds the messages that a session remembers for its next node.
+const latelyMax = 1024
+
+// A late is a message that came to a session, of which another node may have a copy.
+type late struct {
+	hash uint64
+	at   int64
+}
+
+// messageHash is the same on all nodes. Message ids are made by nodes, not by clients.
+func messageHash(id string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(id) {
+		h = (h ^ uint64(id[i])) * 1099511628211
+	}
+	return h
+}
+
+// noteLately remembers a message for as long as it may be under way to other nodes.
+// s.mu must be held.
+func (s *Session) noteLately(t *Turn, id string) {
+	now := t.clock()
+	old := 0
+	for old < len(s.lately) && s.lately[old].at < now-lateTime {
+		old++
+	}
+	if len(s.lately)-old >= latelyMax {
+		old += latelyMax / 4
+	}
+	if old > 0 {
+		s.lately = append(s.lately[:0], s.lately[old:]...)
+	}
+	s.lately = append(s.lately, late{messageHash(id), now})
+}
+
+// latelyHashes are those messages. s.mu must be held.
+func (s *Session) latelyHashes() (out []uint64) {
+	for _, v := range s.lately {
+		out = append(out, v.hash)
+	}
+	return out
 }
 
 // packFrame is one kept frame as another node gets it. s.mu must be held.
@@ -341,6 +387,7 @@ func (s *Session) depart(t *Turn, node string, ticket uint64) bool {
 	h.moves.note(s.secret, node, t.clock()+2*int64(h.cfg.Resume))
 	h.noteDeparture(t.clock(), s, node)
 	s.packPrivate(tail)
+	h.sendMailAlong(t, s, node) // it is there when the tail makes the session whole
 	h.fleet.Post(node, parcel.Append(nil, tail))
 	for _, p := range asks { // answers follow the session
 		p.telling.Lock()
@@ -371,6 +418,42 @@ func (h *Hub) handedOver(p *parkedMessage, s *Session) {
 	p.mu.Unlock()
 	if !others {
 		h.mailDone(p)
+	}
+}
+
+// sendMailAlong posts what waits in the mailbox for the last session that the agent
+// had here, and did not fit its replay.
+func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) {
+	s.agent.mu.Lock()
+	alone := len(s.agent.sessions) == 1
+	s.agent.mu.Unlock()
+	if !alone {
+		return
+	}
+	now := t.wallMS()
+	var rest []*parkedMessage
+	for _, e := range h.mail.Waiting(s.agent.name) {
+		p := e.Value
+		p.mu.Lock()
+		mine := slices.Contains(p.holders, s)
+		p.mu.Unlock()
+		if !mine && p.only == nil && p.ExpiresMS > now && !p.travels() {
+			rest = append(rest, p)
+		}
+	}
+	for len(rest) > 0 {
+		n, size := 0, 0
+		for n < len(rest) && n < forwardMax && (n == 0 || size+rest[n].entry.Bytes <= forwardBytes) {
+			size += rest[n].entry.Bytes
+			n++
+		}
+		agent := s.agent.name
+		h.postMail(t, node, rest[:n], &parcel.Mail{Secret: slices.Clone(s.secret[:])}, func(t *Turn, ok bool) {
+			if !ok {
+				h.forwardParked(t, agent)
+			}
+		})
+		rest = rest[n:]
 	}
 }
 

@@ -84,7 +84,7 @@ func (h *Hub) land(t *Turn, m *letter, by *caller) {
 		by.absent(t)
 		return
 	}
-	if m.ttl > 0 { // its sender parks and forwards it, should the outcome be lost
+	if m.ttl > 0 || len(m.targets) > 1 { // it may be forwarded from where it was parked too
 		h.landed.first(h.hashOf(m.id))
 	}
 }
@@ -113,7 +113,7 @@ func (h *Hub) forward(t *Turn, to string, hosts []Host) bool {
 		return false
 	}
 	to = strings.Clone(to)
-	h.postMail(t, best.Node, batch, false, func(t *Turn, ok bool) {
+	h.postMail(t, best.Node, batch, &parcel.Mail{}, func(t *Turn, ok bool) {
 		sh := &h.routes[h.shardOf(to)]
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
@@ -156,7 +156,7 @@ func (h *Hub) mailBatch(t *Turn, to string) (batch []*parkedMessage) {
 	now, size := t.wallMS(), 0
 	for _, e := range h.mail.Waiting(to) {
 		p := e.Value
-		if p.only != nil || p.ExpiresMS <= now {
+		if p.only != nil || p.ExpiresMS <= now || p.travels() {
 			continue
 		}
 		if size += e.Bytes; len(batch) == forwardMax || size > forwardBytes && len(batch) > 0 {
@@ -169,15 +169,20 @@ func (h *Hub) mailBatch(t *Turn, to string) (batch []*parkedMessage) {
 
 // postMail posts parked messages to a node until it has them, and forgets them
 // here.
-func (h *Hub) postMail(t *Turn, node string, batch []*parkedMessage, keep bool, then func(t *Turn, ok bool)) {
-	mail := parcel.Mail{Number: h.crossLast.Add(1), Keep: keep}
+func (h *Hub) postMail(t *Turn, node string, batch []*parkedMessage, mail *parcel.Mail, then func(t *Turn, ok bool)) {
+	mail.Number = h.crossLast.Add(1)
 	for _, p := range batch {
+		p.travel(true)
 		mail.Letters = append(mail.Letters, letterOfParked(p))
 	}
-	h.errand(t, []string{node}, mail.Number, parcel.Append(nil, &mail), func(t *Turn, o *parcel.Outcome) {
+	h.errand(t, []string{node}, mail.Number, parcel.Append(nil, mail), func(t *Turn, o *parcel.Outcome) {
 		if o.Result == parcel.Done {
 			for _, p := range batch {
 				h.mailDone(p)
+			}
+		} else {
+			for _, p := range batch {
+				p.travel(false)
 			}
 		}
 		then(t, o.Result == parcel.Done)
@@ -199,7 +204,13 @@ func (h *Hub) landMail(t *Turn, node string, p []byte) bool {
 		t.outcome(node, parcel.Outcome{Number: v.Number, Result: parcel.Absent})
 		return true
 	}
-	h.parkAll(t, v.Letters, func(t *Turn, e *wire.Error) {
+	var others []*Session
+	seed := ""
+	if len(v.Secret) == len(secretHash{}) {
+		seed = string(v.Secret)
+		others = h.othersOf(secretHash(v.Secret))
+	}
+	h.parkAll(t, v.Letters, seed, others, func(t *Turn, e *wire.Error) {
 		o := parcel.Outcome{Number: v.Number, Result: parcel.Done}
 		if e != nil {
 			o.Result, o.Err = parcel.Failed, e
@@ -211,11 +222,12 @@ func (h *Hub) landMail(t *Turn, node string, p []byte) bool {
 
 // parkAll parks letters of another node and tells when all are on disk, or one
 // could not be kept. What came before is not parked again.
-func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, then func(t *Turn, e *wire.Error)) {
+func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, others []*Session, then func(t *Turn, e *wire.Error)) {
 	g := &gathering{left: 1, then: then}
 	for i := range letters {
 		m := letterOf(&letters[i])
-		hash := h.hashOf(m.id)
+		m.others = others
+		hash := h.hashOf(m.id + seed)
 		if m.ttl <= 0 || !h.landed.first(hash) {
 			continue
 		}
@@ -231,6 +243,17 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, then func(t *Turn, e *wi
 		}}, nil)
 	}
 	g.note(t, nil)
+}
+
+// othersOf are the sessions that an agent has here besides one that moved here.
+func (h *Hub) othersOf(secret secretHash) []*Session {
+	s := h.sessionOf(secret)
+	if s == nil {
+		return nil
+	}
+	s.agent.mu.Lock()
+	defer s.agent.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.agent.sessions), func(o *Session) bool { return o == s })
 }
 
 // A gathering waits for several things to be carried out.

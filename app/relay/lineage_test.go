@@ -93,7 +93,7 @@ type annals struct {
 	clock int
 	sends map[int]*sent
 	ids   map[string]int // message ids of sends
-	pubs  map[string]int // publications of a channel that were accepted
+	pubs  map[string]int // the last offset of a channel and epoch that was accepted
 	all   []*lineage
 }
 
@@ -128,6 +128,10 @@ func (h *annals) take(n *lineage, ev *wire.Event) {
 		if ev.Gap.Channel == "" {
 			n.gaps++
 		} else if pl := n.places[ev.Gap.Channel]; pl != nil {
+			if ev.Gap.Epoch != "" && ev.Gap.Epoch != pl.epoch && !pl.maybe { // the channel began anew
+				*pl = place{epoch: ev.Gap.Epoch, offset: ev.Gap.Offset}
+				return
+			}
 			pl.missed += ev.Gap.Missed
 			pl.unknown = pl.unknown || ev.Gap.Missed == 0
 		}
@@ -230,7 +234,8 @@ func (h *annals) answer(n *lineage, ev *wire.Event) {
 		h.sends[number].outcome = ev.OK.Outcome
 		h.ids[ev.OK.MessageID] = number
 	case "publish":
-		h.pubs[rest]++
+		key := rest + " " + ev.OK.Epoch
+		h.pubs[key] = max(h.pubs[key], int(ev.OK.Offset))
 	case "subscribe":
 		if pl := n.places[rest]; pl == nil || pl.maybe || pl.unknown { // behind a gap of unknown size any offset is right
 			n.places[rest] = &place{epoch: ev.OK.Epoch, offset: ev.OK.Offset}
@@ -272,8 +277,8 @@ func (h *annals) finish(gentle bool) {
 			}
 		}
 		for ch, pl := range n.places {
-			if pl.missed == 0 && !pl.maybe && !pl.unknown && pl.offset < uint64(h.pubs[ch]) {
-				h.fault("%s/%d: %s ended at offset %d of %d", n.agent, n.number, ch, pl.offset, h.pubs[ch])
+			if pl.missed == 0 && !pl.maybe && !pl.unknown && pl.offset < uint64(h.pubs[ch+" "+pl.epoch]) {
+				h.fault("%s/%d: %s ended at offset %d of %d in epoch %s", n.agent, n.number, ch, pl.offset, h.pubs[ch+" "+pl.epoch], pl.epoch)
 			}
 		}
 	}

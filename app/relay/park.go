@@ -19,7 +19,9 @@ type parkedMessage struct {
 	only    *Session // set when it waits for this session alone; it is in memory only
 	mu      sync.Mutex
 	holders []*Session // sessions that have it in their replay
+	had     []*Session // sessions that got it on another way, at another node
 	handed  bool       // some session was given it
+	away    bool       // it is on its way to another node, which parks it there
 	gone    bool       // removed from the mailbox
 	expired bool       // because its ttl ended
 }
@@ -34,7 +36,7 @@ func (p *parkedMessage) letter() letter {
 func (p *parkedMessage) take(s *Session) (first, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gone || p.only != nil && p.only != s || slices.Contains(p.holders, s) {
+	if p.gone || p.only != nil && p.only != s || slices.Contains(p.holders, s) || slices.Contains(p.had, s) {
 		return false, false
 	}
 	p.holders = append(p.holders, s)
@@ -54,6 +56,16 @@ func (p *parkedMessage) hold(s *Session) bool {
 	p.holders = append(p.holders, s)
 	return true
 }
+
+// pass notes that s has had the message on another way.
+func (p *parkedMessage) pass(s *Session) { p.mu.Lock(); p.had = append(p.had, s); p.mu.Unlock() }
+
+// travel notes that the message is on its way to another node, or that it did not get
+// there.
+func (p *parkedMessage) travel(away bool) { p.mu.Lock(); p.away = away; p.mu.Unlock() }
+
+// travels says whether it is.
+func (p *parkedMessage) travels() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.away }
 
 // release notes that s, which ended, has the message no longer. lost says that it
 // had outlived its ttl and was never given to anybody.
@@ -119,6 +131,7 @@ func (h *Hub) park(t *Turn, m *letter, by *caller, once *dedupEntry) {
 		ttl = h.cfg.Resume
 	}
 	p := newParked(m, string(m.to), m.timeMS+ttl.Milliseconds())
+	p.had = m.others
 	if err := h.mail.Add(&p.entry); err != nil {
 		if m.shared && errors.Is(err, mailbox.ErrDuplicate) { // another node forwards it once more
 			by.ok(t, &wire.OK{For: wire.KindSend, MessageID: m.id, Outcome: wire.Parked})

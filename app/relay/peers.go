@@ -472,11 +472,6 @@ func (h *Hub) expireDepartures(now int64) {
 
 // passOn hands a message on to nodes that took sessions over from here.
 func (h *Hub) passOn(t *Turn, m *letter, by *caller, onward []Host) {
-	if to := ownString(m.to); h.parkedHere(to) { // it comes behind what is forwarded already
-		h.park(t, m, by, nil)
-		h.forwardParked(t, to)
-		return
-	}
 	m.onward = true
 	t.hosts = append(t.hosts[:0], onward...)
 	sh := &h.routes[h.shardOfBytes(m.to)]

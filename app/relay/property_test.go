@@ -17,6 +17,10 @@ import (
 // A run is a number of clients that do things at random in virtual time.
 type run struct {
 	w      *world
+	place  func() *world // where the next connection goes
+	all    func() []*world
+	pause  func() // after a session began
+	change func() // does something to the nodes now and then; nil: nothing
 	rng    *rand.Rand
 	log    *annals
 	rough  bool
@@ -49,7 +53,7 @@ func TestRandomLives(t *testing.T) {
 				}
 			}
 			inWorld(t, set, func(w *world) {
-				r := &run{w: w, rng: rand.New(rand.NewPCG(seed, 7)), rough: rough, agents: []string{"a", "b", "c", "d"}}
+				r := &run{w: w, place: func() *world { return w }, all: func() []*world { return []*world{w} }, pause: func() {}, rng: rand.New(rand.NewPCG(seed, 7)), rough: rough, agents: []string{"a", "b", "c", "d"}}
 				r.log = &annals{sends: map[int]*sent{}, ids: map[string]int{}, pubs: map[string]int{}, fault: func(f string, args ...any) {
 					t.Helper()
 					t.Errorf("step %d: %s", r.log.clock, fmt.Sprintf(f, args...))
@@ -74,6 +78,9 @@ func (r *run) live() {
 	}
 	for range 500 {
 		r.log.clock++
+		if r.change != nil {
+			r.change()
+		}
 		n := r.log.all[r.rng.IntN(len(r.log.all))]
 		switch {
 		case n.ended:
@@ -96,9 +103,10 @@ func (r *run) live() {
 func (r *run) begin(agent string) {
 	n := newLineage(agent, len(r.log.all)+1, r.log.clock)
 	r.log.all = append(r.log.all, n)
-	p := r.w.dial()
+	p := r.place().dial()
 	p.connect(&wire.Connect{Token: "token " + agent, Agent: agent})
 	n.attach(p, 0)
+	r.pause()
 }
 
 // comeBack resumes a session, in rough runs sometimes too late.
@@ -115,9 +123,7 @@ func (r *run) comeBack(n *lineage) {
 		pl.unnamed = false
 		want.Channels = append(want.Channels, wire.ChannelPosition{Channel: ch, Epoch: pl.epoch, Offset: pl.offset + pl.missed})
 	}
-	p := r.w.dial()
-	p.id = n.was.id
-	p.connect(&wire.Connect{Token: "token " + n.agent, Agent: n.agent, Resume: want})
+	p := r.reconnect(n, want)
 	if !p.hello.Resumed {
 		if !r.rough {
 			r.log.fault("%s/%d could not resume", n.agent, n.number)
@@ -127,6 +133,7 @@ func (r *run) comeBack(n *lineage) {
 		r.log.all = append(r.log.all, fresh)
 		fresh.attach(p, 0)
 		n.p = nil
+		r.pause()
 		return
 	}
 	if p.hello.Seq > n.upTo {
@@ -137,6 +144,25 @@ func (r *run) comeBack(n *lineage) {
 		n.upTo++
 	}
 	n.attach(p, p.hello.Seq)
+}
+
+// reconnect resumes a session, again while the relay says that it cannot tell yet.
+func (r *run) reconnect(n *lineage, want *wire.Resume) *peer {
+	for range 10 {
+		p := r.place().dial()
+		p.id, p.name = n.was.id, n.agent
+		ev := p.ask(&wire.Command{Kind: wire.KindConnect, Connect: &wire.Connect{Token: "token " + n.agent, Agent: n.agent, Resume: want}})
+		if ev.Kind == wire.KindConnected {
+			p.hello, p.session = ev.Connected, ev.Connected.Session
+			return p
+		}
+		if ev.Error.Err.Code != wire.Unavailable {
+			r.w.t.Fatalf("%s/%d: resume was refused: %+v", n.agent, n.number, ev.Error.Err)
+		}
+		time.Sleep(time.Second)
+	}
+	r.w.t.Fatalf("%s/%d could not come back", n.agent, n.number)
+	return nil
 }
 
 // read lets n handle up to limit events, all if it is below 0, and notices a close.
@@ -198,6 +224,7 @@ func (r *run) act(n *lineage) {
 		r.read(n, -1)
 		if n.p != nil {
 			n.detach()
+			n.clean = n.clean && len(r.all()) == 1 // more may come on the old socket while another node fetches the session
 			r.comeBack(n)
 		}
 	case k < 87:
@@ -213,12 +240,19 @@ func (r *run) act(n *lineage) {
 	case k < 98 && len(r.log.all) < 12:
 		r.begin(n.agent)
 	case k < 99 && r.rough:
-		r.w.hub.EndSessions(func(id *Identity) bool { return id.Token == "token "+n.agent }, wire.CloseAuthFailed, "revoked")
+		r.revoke("token " + n.agent)
 		for _, o := range r.log.all {
 			o.ended = o.ended || o.agent == n.agent
 		}
 		time.Sleep(time.Millisecond)
 		r.begin(n.agent)
+	}
+}
+
+// revoke ends the sessions of a token, on every node.
+func (r *run) revoke(token string) {
+	for _, w := range r.all() {
+		w.hub.EndSessions(func(id *Identity) bool { return id.Token == token }, wire.CloseAuthFailed, "revoked")
 	}
 }
 

@@ -68,6 +68,8 @@ type Session struct {
 	arriving  bool                // it came from another node, which has not let go of it yet
 	from      string              // that node
 	tailed    map[string]struct{} // messages of its tail, which may be in the mailbox too
+	bornMS    int64               // when it began, wall clock
+	lately    []late              // messages of the last seconds, while other nodes hold the agent too
 	served    map[uint64]string   // requests to answer that another node numbered, when the session moved
 	crossingN atomic.Int32        // own messages on their way to other nodes
 	timer     timer               // resume window while detached, slow deadline while full

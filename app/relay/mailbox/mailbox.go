@@ -190,6 +190,13 @@ func (b *Box[T]) Len(agent string) int {
 	return 0
 }
 
+// Get returns the message of this id; nil when it is not there.
+func (b *Box[T]) Get(messageID string) *Entry[T] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ids[messageID]
+}
+
 // Agents returns those that something waits for, in no order.
 func (b *Box[T]) Agents() []string {
 	b.mu.Lock()

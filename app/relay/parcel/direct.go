@@ -103,11 +103,13 @@ func (r *Receipt) Code(c *Coder) {
 }
 
 // Mail hands parked messages of one agent to another node. Keep asks it to park
-// them although it does not hold the agent, because the posting node leaves.
+// them although it does not hold the agent, because the posting node leaves. With
+// Secret they wait for that session, which moved: others have had their copies.
 type Mail struct {
 	Number  uint64
 	Keep    bool
 	Letters []Letter
+	Secret  []byte
 }
 
 func (*Mail) Kind() Kind { return KindMail }
@@ -115,6 +117,7 @@ func (m *Mail) Code(c *Coder) {
 	c.Uint(&m.Number)
 	c.Flags(&m.Keep)
 	List(c, &m.Letters, func(c *Coder, l *Letter) { l.Code(c) })
+	c.Bytes(&m.Secret)
 }
 
 // An Ask is a request for an agent of the node that it is posted to.

@@ -108,7 +108,8 @@ type Handover struct {
 	Card   []byte
 	AgKeys []byte
 	Frames []Frame
-	Mail   []Letter // what waits in the mailbox for an agent that leaves for good
+	BornMS int64    // when the session began, wall clock
+	Lately []uint64 // hashes of the messages that came in the last seconds
 }
 
 func (*Handover) Kind() Kind { return KindHandover }
@@ -139,7 +140,8 @@ func (h *Handover) Code(c *Coder) {
 	c.Bytes(&h.Card)
 	c.Bytes(&h.AgKeys)
 	List(c, &h.Frames, func(c *Coder, f *Frame) { f.Code(c) })
-	List(c, &h.Mail, func(c *Coder, l *Letter) { l.Code(c) })
+	c.Int(&h.BornMS)
+	List(c, &h.Lately, func(c *Coder, v *uint64) { c.Uint(v) })
 }
 
 // A Taken tells the old node that the session lives at the new one now.
