@@ -249,7 +249,7 @@ func (k *ticket) arrive(t *Turn, node string) {
 	}
 	head := k.parts[0]
 	s := &Session{hub: h, secret: hashSecret(k.want.Session), who: k.who, enc: l.info.Encoding, link: l, conn: l.conn, state: head.State,
-		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, arriving: true, mail: true, replayed: true, from: node}
+		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, tally: tally{born: t.clock()}, arriving: true, mail: true, replayed: true, from: node}
 	if !s.state.Valid() {
 		s.state = wire.Available
 	}
