@@ -24,7 +24,8 @@ type Config struct {
 	Region    string `yaml:"region" default:"local" help:"Name of the region that this node is in."`
 	Redis     string `yaml:"redis" secret:"url" help:"External Redis or Valkey: redis://[user:password@]host:port[/db], redis+sentinel://host:port,host:port/master or redis+cluster://host:port,host:port, with rediss for TLS. Nodes with the same one are one relay. Empty: the embedded one."`
 
-	Regions RegionRules `yaml:"regions" hidden:"" help:"Regions that are one relay together, each with its own Redis; the same list in all nodes."`
+	RebalancePerS int         `yaml:"rebalance_per_s" name:"rebalance-per-s" default:"20" help:"Connections a second that a node gives to emptier ones of its region, until the fullest has at most 1.1 times the average. 0: none."`
+	Regions       RegionRules `yaml:"regions" hidden:"" help:"Regions that are one relay together, each with its own Redis; the same list in all nodes."`
 
 	Embedded       Embedded `yaml:"embedded" embed:"" prefix:"embedded-" help:"The Redis inside this process; not used when redis is given. With embedded.listen a few other nodes may share it."`
 	TLS            TLS      `yaml:"tls" embed:"" prefix:"tls-" help:"TLS without a proxy in front."`

@@ -124,6 +124,7 @@ func (c *Config) checkPlace(k *checker) {
 	if c.Embedded.Listen != "" && c.Embedded.Password == "" {
 		k.fault("embedded.password", "needed because embedded.listen opens a port")
 	}
+	within(k, "rebalance_per_s", c.RebalancePerS, 0, 100_000)
 	k.lasts("embedded.snapshot", c.Embedded.Snapshot, time.Second, 24*time.Hour)
 	within(k, "embedded.max_bytes", c.Embedded.MaxBytes, 1<<20, 1<<40)
 	within(k, "embedded.max_keys", c.Embedded.MaxKeys, 100, 1<<30)

@@ -29,6 +29,9 @@ type RegionRule struct {
 	Redis string `yaml:"redis" secret:"url" help:"Redis of the region, as this node reaches it. A node listens in its own region's Redis and speaks into those of the others."`
 }
 
+// shedWindow is the time over which connections that should move are asked to.
+const shedWindow = 5 * time.Second
+
 // hasFleet says whether this node may have others beside it.
 func (c *Config) hasFleet() bool {
 	return c.Redis != "" || c.Embedded.Listen != "" || len(c.Regions) > 0
@@ -117,6 +120,11 @@ func (a *App) openFleet(ctx context.Context, url string, dial func(context.Conte
 		return err
 	}
 	a.node, a.broker = n, n.Broker()
+	if perS := a.cfg.RebalancePerS; perS > 0 {
+		n.OnShed(cluster.Balance{PerStep: 10 * perS}, func(ctx context.Context, count int, endpoints []string) {
+			a.hub.Shed(ctx, count, endpoints, shedWindow)
+		})
+	}
 	a.onClose("cluster", func(context.Context) error { return n.Close() })
 	return nil
 }
@@ -189,7 +197,7 @@ func (c *Config) nodeURL(listen string) string {
 }
 
 // ownSettings are those in which nodes may differ: their place, doors and sizes.
-var ownSettings = []string{"listen", "public_url", "node_url", "base_path", "data", "node", "region", "redis", "regions", "embedded", "tls",
+var ownSettings = []string{"listen", "public_url", "node_url", "rebalance_per_s", "base_path", "data", "node", "region", "redis", "regions", "embedded", "tls",
 	"trusted_proxies", "proxy_header", "log", "metrics", "public_page", "drain", "mailbox", "overload"}
 
 // fingerprint stands for the settings that must be equal in all nodes, together and

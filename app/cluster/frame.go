@@ -64,6 +64,7 @@ const (
 	topicAgree                        // it may, as far as this node knows
 	topicHome                         // a channel has this home
 	topicNoHome                       // and now none
+	topicShed                         // give connections away, says the leader
 	topicGive                         // the destination is the home from here on
 )
 

@@ -98,6 +98,8 @@ type Node struct {
 	handlers [256]func(from string, parcel []byte)
 	watchers []func(Member, Event)
 	broker   *lateBroker
+	balance  Balance
+	shed     func(ctx context.Context, count int, endpoints []string) // nil: never
 
 	named string // the life under which this node last had its name; of New, then of keep
 
@@ -114,6 +116,7 @@ type Node struct {
 	slots       atomic.Pointer[[]*peer]          // by slot; 0 is nobody
 	joinMu      sync.Mutex                       // held while peers and slots change
 	cut         atomic.Bool
+	shedding    atomic.Bool
 	settledFlag atomic.Bool // ready or cut: claims may be decided
 
 	local    local
@@ -247,6 +250,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.wg.Go(n.keep)
 	n.wg.Go(n.broker.connect)
 	n.wg.Go(n.ticks)
+	n.wg.Go(n.balanceLoad)
 	select {
 	case <-ctx.Done():
 		n.leave()

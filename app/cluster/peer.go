@@ -377,6 +377,8 @@ func (p *peer) own(t Topic, body []byte) {
 		p.sendSnapshot()
 	case topicSnapStart, topicSnapEnd, topicSnapAck:
 		p.snap(t, body)
+	case topicShed:
+		p.node.told(body)
 	case topicAgent, topicChannel:
 		p.announced(t, body)
 	case topicClaim, topicAgree, topicHome, topicNoHome, topicGive:
