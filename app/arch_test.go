@@ -144,6 +144,8 @@ var home = map[string][]string{
 	"github.com/google/go-cmp":                  {}, // tests only
 	"github.com/pb33f/libopenapi":               {}, // tests only
 	"github.com/coder/websocket":                {}, // tests only: a second client beside our own
+	"github.com/letsencrypt/pebble":             {}, // tests only: an authority for certificates
+	"github.com/letsencrypt/challtestsrv":       {}, // tests only: its name server
 }
 
 // module is the path that imports of our own packages start with.

@@ -51,9 +51,21 @@ func newCertificates(c *Config, log *slog.Logger) (*certificates, error) {
 	}
 	out.acme = &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Cache: loggedCache{autocert.DirCache(dir), log},
-		HostPolicy: autocert.HostWhitelist(c.TLS.ACME.Domains...), Email: c.TLS.ACME.Email, Client: client,
+		HostPolicy: onlyNames(c.TLS.ACME.Domains), Email: c.TLS.ACME.Email, Client: client,
 	}
 	return out, nil
+}
+
+// onlyNames lets the given names have certificates. In a challenge over HTTP the
+// name may come with a port.
+func onlyNames(names []string) autocert.HostPolicy {
+	known := autocert.HostWhitelist(names...)
+	return func(ctx context.Context, host string) error {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		return known(ctx, host)
+	}
 }
 
 func acmeClient(c *ACME) (*acme.Client, error) {
