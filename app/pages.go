@@ -6,5 +6,5 @@ import (
 
 // pages are the parts of this node that the console shows beside the relay.
 func (a *App) pages() dash.Sources {
-	return dash.Sources{Scaling: a.scaling}
+	return dash.Sources{Scaling: a.scaling, Notify: a.acting.notifier}
 }

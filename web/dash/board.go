@@ -30,6 +30,7 @@ type Relay interface {
 // this server does not have: its page says so.
 type Sources struct {
 	Scaling Scaling
+	Notify  Notifications
 	Nodes   Nodes
 	Broker  Broker
 	Config  Settings
@@ -219,6 +220,7 @@ func (b *Board) frame(r *request, v *view) *ui.Page {
 		p.Stream, p.Refresh = b.cfg.Base+"/live?"+r.streamQuery(), 10
 	}
 	if r.path == "/trends" {
+		p.Sheets = []string{f.URL("uplot.min.css")}
 		p.Scripts = append(p.Scripts, f.URL("uplot.min.js"), f.URL("trends.js"))
 	}
 	return p

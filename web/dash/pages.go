@@ -3,15 +3,25 @@ package dash
 // defaultPages maps each page's path to what makes it.
 func (b *Board) pages() map[string]func(*request) (*view, error) {
 	return map[string]func(*request) (*view, error){
-		"/":         b.overview,
-		"/agents":   b.agents,
-		"/channels": b.channels,
-		"/more":     b.more,
+		"/":          b.overview,
+		"/agents":    b.agents,
+		"/channels":  b.channels,
+		"/trends":    b.trends,
+		"/log":       b.scalingLog,
+		"/alerts":    b.alerts,
+		"/log/entry": b.logEntryPage,
+		"/more":      b.more,
 	}
 }
 
 func (b *Board) addActs(add func(method, path string, need Role, action string, handle func(*request) error)) {
 	add("POST", "/agents/disconnect", Operator, "agent.disconnect", b.disconnect)
+	add("POST", "/log/notes", Operator, "log.note", b.addNote)
+	add("POST", "/alerts/ack", Operator, "alert.ack", b.acknowledge)
+	add("POST", "/alerts/silence", Operator, "alert.silence", b.silence)
+	add("POST", "/alerts/unsilence", Operator, "alert.unsilence", b.unsilence)
+	add("POST", "/alerts/rules", Operator, "alert.rules", b.saveRule)
+	add("POST", "/alerts/test", Operator, "notify.test", b.testChannel)
 }
 
 // more lists all pages, for phones.

@@ -25,6 +25,9 @@ func (b *Board) tabled() map[string]func(*request) (*table, error) {
 	return map[string]func(*request) (*table, error){
 		"/agents":   b.agentTable,
 		"/channels": b.channelTable,
+		"/trends":   b.trendTable,
+		"/log":      b.logTable,
+		"/alerts":   b.alertTable,
 	}
 }
 
@@ -109,6 +112,8 @@ func cell(v any) string {
 		text = v
 	case []string:
 		text = strings.Join(v, " ")
+	case nil:
+		return ""
 	default:
 		return fmt.Sprint(v)
 	}
