@@ -176,9 +176,13 @@ func (s *Subscription) refusedLocked(e *wire.Error) {
 }
 
 // lostLocked takes a gap in the channel. Offsets may begin anew after it, in
-// another epoch, which only the relay can tell.
-func (s *Subscription) lostLocked() {
+// another epoch: the relay says so with the gap, or is asked.
+func (s *Subscription) lostLocked(g *wire.Gap) {
 	s.placed = false
+	if g.Epoch != "" && s.active {
+		s.epoch, s.head = g.Epoch, g.Offset
+		return
+	}
 	if !s.active || s.pending != nil || time.Since(s.relearnt) < relearnEvery {
 		return
 	}

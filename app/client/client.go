@@ -64,6 +64,7 @@ type Client struct {
 	// Owned by the goroutine that connects.
 	lastToken string
 	again     plan
+	places    places
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -121,6 +122,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 // newClient makes a client that is not connected; cfg was checked.
 func newClient(ctx context.Context, cfg Config) *Client {
 	base, _ := socketURL(cfg.URL)
+	given, _ := socketURLs(append([]string{cfg.URL}, cfg.URLs...))
 	c := &Client{
 		cfg: cfg, base: base, keys: rand.Text()[:16] + "-",
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), all: make(chan struct{}),
@@ -128,6 +130,7 @@ func newClient(ctx context.Context, cfg Config) *Client {
 		inbox: newInbox(cfg.InboxFrames, cfg.InboxBytes),
 		subs:  map[string]*Subscription{}, asked: map[uint64]*incoming{},
 	}
+	c.places.given = given
 	c.got, c.handled = newWindow(0, c.seqWindow()), newWindow(0, c.seqWindow())
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return c
@@ -145,10 +148,10 @@ func (c *Client) firstLink(ctx context.Context) (*link, error) {
 		if err == nil {
 			return l, nil
 		}
-		if ctx.Err() != nil || !c.cfg.Patient || final(err, false) {
+		if tried := c.places.rounds(n+1) > 0; ctx.Err() != nil || !c.cfg.Patient && tried || final(err, false) {
 			return nil, err
 		}
-		wait := c.cfg.Backoff.delay(n, retryAfter(err))
+		wait := c.cfg.Backoff.delay(c.places.rounds(n), retryAfter(err))
 		c.tell(StateChange{State: Connecting, Cause: err, RetryIn: wait})
 		if !sleep(ctx, wait) {
 			return nil, fmt.Errorf("%w (last attempt: %w)", context.Cause(ctx), err)
@@ -177,7 +180,7 @@ func (c *Client) run(l *link) {
 				c.setClosed(fmt.Errorf("%w: %w", ErrClosed, err))
 				return
 			}
-			wait := c.again.wait(c.cfg.Backoff, failed, err)
+			wait := c.again.wait(c.cfg.Backoff, c.places.rounds(failed), err)
 			c.setReconnecting(err, wait)
 			if !sleep(c.ctx, wait) {
 				continue

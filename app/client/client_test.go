@@ -408,11 +408,18 @@ func TestDrainNotice(t *testing.T) {
 		if hosts := s.relay.dialled(); hosts[1] != "node2.test:80" {
 			s.Errorf("dialled %v, want the named endpoint the second time", hosts)
 		}
-		// The next loss is an ordinary one.
+		// The next loss is an ordinary one: the session is at the second node now.
 		s.peer.drop()
 		s.rejoin("s_1", true)
-		if hosts := s.relay.dialled(); hosts[2] != "relay.test:80" {
-			s.Errorf("dialled %v, want the first address the third time", hosts)
+		if hosts := s.relay.dialled(); hosts[2] != "node2.test:80" {
+			s.Errorf("dialled %v, want the second node once more", hosts)
+		}
+		// When that is gone, the first address is as good as any.
+		s.relay.setDown("node2.test:80")
+		s.peer.drop()
+		s.rejoin("s_1", true)
+		if hosts := s.relay.dialled(); hosts[3] != "node2.test:80" || hosts[4] != "relay.test:80" {
+			s.Errorf("dialled %v, want the second node and then the first address", hosts)
 		}
 	})
 	if got := notices.all(); len(got) != 2 || got[0] != "drain restarting" {

@@ -21,6 +21,14 @@ type Config struct {
 	// URL is the base address of the relay, such as http://127.0.0.1:8080 or
 	// wss://relay.example/base; "/ws" is appended.
 	URL string
+	// URLs are further base addresses of the same relay: other nodes, other regions.
+	// They are tried in turn when URL, and where the client was last, cannot be
+	// reached. Sessions go on at any of them.
+	URLs []string
+	// Regions makes the client ask the relay for its regions before it connects and
+	// when it has lost its place, and prefer the fastest healthy one, of those that are
+	// alike the one with more room.
+	Regions bool
 	// Token is the credential. TokenSource, when set, is asked instead before each
 	// attempt, within ctx.
 	Token       string
@@ -131,7 +139,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Token == "" && c.TokenSource == nil && c.Header.Get("Authorization") == "" {
 		return c, errors.New("token: none given; make one with \"agentnet token create --agent NAME\"")
 	}
-	_, err := socketURL(c.URL)
+	_, err := socketURLs(append([]string{c.URL}, c.URLs...))
 	return c, err
 }
 

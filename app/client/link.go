@@ -80,7 +80,12 @@ func (g *guard) release() bool { return g.stop == nil || g.stop() }
 
 // open dials, upgrades and connects.
 func (c *Client) open(g *guard, token string) (*link, error) {
-	ws, err := c.upgrade(g, c.again.address(c.base))
+	if len(c.again.endpoints) == 0 && c.places.last == "" { // no place to go back to
+		c.locate(g.ctx, token)
+	}
+	var address string
+	address, c.again.endpoints = c.places.choose(c.again.endpoints)
+	ws, err := c.upgrade(g, address)
 	if err != nil {
 		return nil, err
 	}
@@ -279,14 +284,4 @@ func (p *plan) wait(b Backoff, n int, err error) time.Duration {
 		asked = max(asked, left)
 	}
 	return b.delay(n, asked)
-}
-
-// address is where the next attempt goes.
-func (p *plan) address(base string) string {
-	if len(p.endpoints) == 0 {
-		return base
-	}
-	next := p.endpoints[0]
-	p.endpoints = p.endpoints[1:]
-	return next
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -29,6 +30,9 @@ type fakeRelay struct {
 	refuse    func(w http.ResponseWriter) bool // answers instead of an upgrade when it returns true
 	forgiving bool                             // writes to a connection that is gone are no fault
 	cut       bool                             // dials fail
+	down      map[string]bool                  // dials to these hosts fail
+	lag       map[string]time.Duration         // how long these hosts take to answer plain HTTP
+	pages     map[string]string                // what plain HTTP gets, by path
 	hosts     []string                         // dialled, in order
 	conns     chan net.Conn
 	server    *http.Server
@@ -61,7 +65,7 @@ func (f *fakeRelay) dial(_ context.Context, _, address string) (net.Conn, error)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hosts = append(f.hosts, address)
-	if f.cut {
+	if f.cut || f.down[address] {
 		return nil, errors.New("connection refused")
 	}
 	near, far := net.Pipe()
@@ -73,6 +77,16 @@ func (f *fakeRelay) setCut(cut bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cut = cut
+}
+
+// setDown makes dials to some hosts fail, and to all others work.
+func (f *fakeRelay) setDown(hosts ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = map[string]bool{}
+	for _, h := range hosts {
+		f.down[h] = true
+	}
 }
 
 func (f *fakeRelay) dialled() []string {
@@ -89,8 +103,13 @@ func (f *fakeRelay) setRefuse(refuse func(w http.ResponseWriter) bool) {
 
 func (f *fakeRelay) upgrade(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
-	refuse := f.refuse
+	refuse, page, lag := f.refuse, f.pages[r.URL.Path], f.lag[r.Host]
 	f.mu.Unlock()
+	if page != "" {
+		time.Sleep(lag)
+		_, _ = io.WriteString(w, page)
+		return
+	}
 	if refuse != nil && refuse(w) {
 		return
 	}

@@ -73,6 +73,7 @@ func (c *Client) join(l *link) {
 	c.resubscribeLocked(v.Resumed)
 	c.mu.Unlock()
 	c.again = plan{}
+	c.places.connected()
 	c.cfg.Logger.Info("connected", "agent", v.Agent, "node", v.Node, "resumed", v.Resumed)
 	c.tell(StateChange{State: Connected, Resumed: v.Resumed})
 	if lost {

@@ -237,7 +237,7 @@ func (c *Client) takeGap(g wire.Gap) {
 			c.skipLostLocked()
 		}
 	} else if s := c.subs[g.Channel]; s != nil {
-		s.lostLocked()
+		s.lostLocked(&g)
 	}
 	c.mu.Unlock()
 	c.gap(Gap{Channel: g.Channel, Missed: g.Missed})
