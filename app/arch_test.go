@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"app/account/oidc":  {"app/account"},
 	"app/runbook":       {},
 	"app/incident":      {"app/scale"},
+	"app/drill":         {"app/wire", "app/client"},
 	"app/egress":        {},
 	"app/notify":        {"app/egress"},
 	"app/doctor":        {},
@@ -78,7 +79,7 @@ var mayImport = map[string][]string{
 		"app/account", "app/account/oidc",
 		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "app/monitor", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "app/scale/watch"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth", "app/account"},
-	"app/cli": {"app/incident", "app/runbook", "app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
+	"app/cli": {"app/drill", "app/incident", "app/runbook", "app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
 		"app/account", "app/chain"},
 	"app/e2e": {},
 }
