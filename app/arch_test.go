@@ -86,8 +86,9 @@ var mayImport = map[string][]string{
 
 // inTests says what the _test.go files of a package may import on top.
 var inTests = map[string][]string{
-	"app/wire": {"app/wire/agentnetpb"},
-	"web":      {"store"},
+	"app/drill": {"app/auth", "app/apptest", "app"},
+	"app/wire":  {"app/wire/agentnetpb"},
+	"web":       {"store"},
 	// Accounts are tried on the real database.
 	"app/account": {"store"},
 	"app":         {"app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},

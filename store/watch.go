@@ -19,6 +19,12 @@ const WatchEvery = 250 * time.Millisecond
 // sees nothing must not be taken for a database in which nothing happens.
 func (s *Store) Watch(ctx context.Context, changed func()) error {
 	conn, err := s.watcher.Conn(ctx) // data_version is a property of one connection
+	if ctx.Err() != nil {
+		if err == nil {
+			_ = conn.Close()
+		}
+		return nil // the node stops as soon as it has begun
+	}
 	if err != nil {
 		return fmt.Errorf("watch store: %w", s.explain(err))
 	}

@@ -24,6 +24,7 @@ type logCommands struct {
 	Replay logReplay `cmd:"" help:"Compute an entry anew from the inputs that it holds."`
 	Verify logVerify `cmd:"" help:"Check that no entry was edited, removed, reordered or cut off."`
 	Export logExport `cmd:"" help:"Write the log as CSV or JSON lines, the oldest entry first."`
+	Report logReport `cmd:"" help:"Draw the report of an incident from the log: timeline, alerts, decisions, what came of them."`
 	Note   logNote   `cmd:"" help:"Write a note into the log."`
 }
 
