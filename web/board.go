@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -24,8 +23,10 @@ func (s *Server) openBoard(files *static.Files) (err error) {
 	if !ok {
 		return nil // a relay of a test that cannot tell about its agents
 	}
+	sources := s.cfg.Pages
+	sources.Access = s.cfg.Access
 	s.board, err = dash.NewBoard(dash.BoardConfig{Page: s.page, Relay: relay, Files: files, Who: s.visitor, Note: gate.Note,
-		Base: s.cfg.Base, Name: s.cfg.Relay.Stats().Node, Version: s.cfg.Version, Sources: s.cfg.Pages, Logger: s.cfg.Logger})
+		Base: s.cfg.Base, Name: s.cfg.Relay.Stats().Node, Version: s.cfg.Version, Sources: sources, Logger: s.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("web: %w", err)
 	}
@@ -62,8 +63,7 @@ func (s *Server) visitor(c *fiber.Ctx) dash.Visitor {
 		who.Still = func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
-			_, err := s.cfg.Access.Visit(ctx, secret)
-			return !errors.Is(err, account.ErrSignedOut)
+			return s.cfg.Access.Alive(ctx, secret)
 		}
 	}
 	return who

@@ -41,6 +41,14 @@ func (s *Service) Visit(ctx context.Context, secret string) (Visitor, error) {
 	return Visitor{Name: a.Name, Role: a.Role, Session: session.ID, How: session.How, Begun: session.Created, Second: a.Second != ""}, nil
 }
 
+// Alive says whether a session still counts, for a stream that goes on by itself: that
+// somebody has a page open is no use of it. A database that cannot be read ends
+// nothing.
+func (s *Service) Alive(ctx context.Context, secret string) bool {
+	session, _, err := s.session(ctx, secret)
+	return !errors.Is(err, ErrSignedOut) && session.Stage == ""
+}
+
 // session looks a session up in any stage.
 func (s *Service) session(ctx context.Context, secret string) (Session, Account, error) {
 	hash, ok := secretHash(secret)

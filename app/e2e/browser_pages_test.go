@@ -60,7 +60,7 @@ func talk(ctx context.Context, c *client.Client, i int) {
 }
 
 // consolePages are all pages of the console.
-var consolePages = []string{"/", "/trends", "/log", "/alerts", "/agents", "/channels", "/more"}
+var consolePages = append([]string{"/", "/trends", "/log", "/alerts", "/agents", "/channels", "/more"}, accessPages...)
 
 func TestEveryPageInABrowser(t *testing.T) {
 	n := apptest.Start(t, nil)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ type Sources struct {
 	Nodes   Nodes
 	Broker  Broker
 	Config  Settings
+	Access  Access
 }
 
 // BoardConfig is what the console needs. Page, Relay, Files, Who and Logger are
@@ -80,6 +82,7 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 	}
 	b := &Board{cfg: cfg}
 	b.shown = b.pages()
+	maps.Copy(b.shown, b.accessPages())
 	b.stream = newStream(b, cfg.Viewers)
 	return b, nil
 }
@@ -115,16 +118,13 @@ func (b *Board) Routes() []Route {
 		}})
 	}
 	for path := range b.shown {
-		need := Viewer
-		if path == "/" {
-			need = Nobody
-		}
-		add("GET", path, need, "", b.show)
+		add("GET", path, b.need(path), "", b.show)
 	}
 	add("GET", "/live", Viewer, "", b.watch)
 	add("POST", "/theme", Nobody, "-", b.theme)
 	b.addTables(add)
 	b.addActs(add)
+	b.addAccessActs(add)
 	return out
 }
 
@@ -194,6 +194,13 @@ func (b *Board) nav(r *request, n *notices) []ui.NavItem {
 	for i := range items {
 		items[i].Current = items[i].Path == r.path || items[i].Path != "/" && strings.HasPrefix(r.path, items[i].Path+"/")
 		items[i].Path = base + items[i].Path
+	}
+	if b.cfg.Sources.Access != nil && r.who.Role == Admin {
+		for _, item := range []ui.NavItem{{Path: "/access", Name: "Access", Icon: "key", Gap: true}, {Path: "/audit", Name: "Audit", Icon: "audit"}} {
+			item.Current = item.Path == r.path || strings.HasPrefix(r.path, item.Path+"/")
+			item.Path = base + item.Path
+			items = append(items, item)
+		}
 	}
 	for _, l := range b.cfg.Links {
 		items = append(items, ui.NavItem{Path: base + l.Path, Name: l.Name, Icon: "key", Current: l.Path == r.path})

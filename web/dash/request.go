@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"agentnet/app/account"
 	"agentnet/app/scale"
+	"agentnet/web/gate"
 	"agentnet/web/ui"
 
 	"github.com/gofiber/fiber/v2"
@@ -237,6 +239,7 @@ func (r *request) report(path string, done string, err error) error {
 	q.Set("said", done)
 	q.Del("bad")
 	if err != nil {
+		gate.NoteFailed(r.c, account.Refused, err.Error())
 		q.Set("said", err.Error())
 		q.Set("bad", "1")
 	}
@@ -262,4 +265,12 @@ func (r *request) stamp(at time.Time) string {
 		return at.Format("15:04:05")
 	}
 	return at.Format("Mon 2 Jan 15:04")
+}
+
+// day writes a time to the minute, or other words for none.
+func (r *request) day(at time.Time, none string) string {
+	if at.IsZero() {
+		return none
+	}
+	return at.In(r.zone).Format("2006-01-02 15:04")
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -32,9 +33,11 @@ func (b *Board) tabled() map[string]func(*request) (*table, error) {
 }
 
 func (b *Board) addTables(add func(method, path string, need Role, action string, handle func(*request) error)) {
-	for path, make := range b.tabled() {
+	tables := b.tabled()
+	maps.Copy(tables, b.accessTables())
+	for path, make := range tables {
 		for _, ending := range []string{".csv", ".json"} {
-			add("GET", path+ending, Viewer, "", func(r *request) error {
+			add("GET", path+ending, b.need(path), "", func(r *request) error {
 				r.path = path
 				t, err := make(r)
 				if err != nil {

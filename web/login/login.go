@@ -14,7 +14,6 @@ import (
 	"agentnet/app/account"
 	"agentnet/web/gate"
 	"agentnet/web/static"
-	"agentnet/web/ui"
 
 	"github.com/a-h/templ"
 	"github.com/gofiber/fiber/v2"
@@ -288,9 +287,12 @@ func (p *Pages) link(c *fiber.Ctx) (v linkView, err error) {
 	if err != nil {
 		return v, err
 	}
-	left := time.Until(l.Expires).Round(time.Minute)
+	left := strconv.Itoa(int(time.Until(l.Expires).Round(time.Minute)/time.Minute)) + " min"
+	if h := time.Until(l.Expires).Round(time.Hour); h >= 2*time.Hour {
+		left = strconv.Itoa(int(h/time.Hour)) + " hours"
+	}
 	return linkView{path: p.cfg.Base + "/setup/" + secret, name: l.Account, reset: l.Kind == account.LinkReset,
-		ends: l.Expires.UTC().Format("15:04") + " UTC, in " + ui.Uptime(left)}, nil
+		ends: l.Expires.UTC().Format("2 January 15:04") + " UTC, in " + left}, nil
 }
 
 func (p *Pages) linkForm(c *fiber.Ctx) error {
