@@ -112,6 +112,7 @@ func (a *App) openStore(ctx context.Context) error {
 		return fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	a.onClose("data directory", func(context.Context) error { return lock.Unlock() })
+	a.onClose("note of the node", func(context.Context) error { return a.removeRecord() })
 	a.store, err = store.Open(ctx, store.Config{Dir: dir, Lock: lock, Logger: a.log, MaxBytes: int64(a.cfg.Database.MaxBytes)})
 	if err != nil {
 		return fmt.Errorf("database: %w", err)
@@ -223,7 +224,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	err = a.stopServing(work)
 	stop()
-	err = errors.Join(g.Wait(), err, a.removeRecord())
+	err = errors.Join(g.Wait(), err)
 	return errors.Join(err, a.close(context.WithoutCancel(ctx)))
 }
 
