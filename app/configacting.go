@@ -8,6 +8,7 @@ import (
 
 	"agentnet/app/egress"
 	"agentnet/app/notify"
+	"agentnet/app/scale"
 	"agentnet/app/scale/actuate"
 )
 
@@ -39,6 +40,11 @@ func (a *Actuate) config(lease func() (uint64, bool), most int) actuate.Config {
 	return actuate.Config{Kind: a.Kind, URL: a.URL, Secret: a.Secret, Token: a.Token, TokenFile: a.TokenFile, CAFile: a.CAFile, Command: a.Command,
 		Name: a.Name, Resource: a.Resource, Namespace: a.Namespace, Group: a.Group, Project: a.Project, Location: a.Location, Socket: a.Socket,
 		File: a.File, Max: most, Limits: actuate.Limits{Timeout: time.Duration(a.Timeout), Pause: time.Duration(a.Pause), DryRun: a.DryRun, Lease: lease}}
+}
+
+// NewActuator makes the actuator that is configured, for a person who tries it.
+func (c *Config) NewActuator() (scale.Actuator, error) {
+	return actuate.New(c.Actuate.config(nil, c.Scaling.Max))
 }
 
 func (a *Actuate) check(k *checker) {

@@ -82,6 +82,7 @@ type commands struct {
 	Backup     backupCommand     `cmd:"" help:"Write all data into one file, beside a running server."`
 	Restore    restoreCommand    `cmd:"" help:"Put a backup into a data directory."`
 	Drill      drillCommand      `cmd:"" help:"Rehearse faults on a test node and say whether it holds what it promises."`
+	Scale      scaleCommands     `cmd:"" help:"Look at and steer scaling, and try the actuator."`
 	Runbook    runbookCommand    `cmd:"" help:"Show what to do when something is wrong."`
 	Notify     notifyCommands    `cmd:"" help:"Show and try the ways to tell people."`
 	Top        topCommand        `cmd:"" help:"Show agents, rates, queues and nodes, each second."`
