@@ -214,7 +214,7 @@ func (n *Node) ticks() {
 // awoke follows a time in which this process did not run: the others have taken it
 // for dead by now.
 func (n *Node) awoke(slept time.Duration) {
-	n.log.Warn("cluster: this process stood still; the node joins again", "for", slept.Round(time.Millisecond))
+	n.log.Warn("cluster: this process stood still; the node joins again", "for", slept.Round(time.Millisecond).String())
 	n.homes.restamp()
 	n.rejoin()
 }
@@ -245,7 +245,7 @@ func (n *Node) watchSelf(awake time.Duration) {
 	n.mu.Unlock()
 	switch {
 	case lost && !n.cut.Swap(true):
-		n.log.Warn("cluster: cut off from the other nodes; local delivery goes on", "region", n.cfg.Region, "error", n.own.lastFault())
+		n.log.Warn("cluster: cut off from the other nodes; local delivery goes on", "region", n.cfg.Region, "last_fault", n.own.lastFault())
 		n.rejoin()
 		n.settledFlag.Store(true)
 		if n.relay != nil {

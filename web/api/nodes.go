@@ -24,7 +24,7 @@ type Fleet struct {
 // FleetReply lists the nodes.
 type FleetReply struct {
 	Nodes  []Node `json:"nodes"`
-	Cut    bool   `json:"cut" doc:"This node cannot reach the others of its region: the list is what it knew last."`
+	Cut    bool   `json:"cut" doc:"This node cannot reach the others of its region: the list has those that it hears."`
 	Leader string `json:"leader,omitempty" doc:"Who decides for this region; absent when nobody does."`
 	Fence  uint64 `json:"fence,omitempty" doc:"Number of the leader's term; it only grows."`
 }
