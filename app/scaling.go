@@ -132,6 +132,9 @@ func (c *Config) engine() (scale.Config, error) {
 		return scale.Config{}, fmt.Errorf("scaling.mode: %w", err)
 	}
 	policy.Down.Window = time.Duration(s.DownAfter)
+	for i := range policy.Down.Rates { // half the fleet within one window, as in the default policy
+		policy.Down.Rates[i].Period = max(time.Second, policy.Down.Window)
+	}
 	policy.Provision = time.Duration(s.Provision)
 	rules, err := c.Alerts.rules()
 	if err != nil {

@@ -2,7 +2,7 @@
 # Runs a scenario of app/e2e in its long form against the built executable and
 # records the figures in scripts/bench/results/soak-NAME.md.
 #
-#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload, or all
+#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale, or all
 #
 # Sizes are set by the environment (E2E_AGENTS, E2E_SECONDS, … as below); what is
 # given counts before the default of the long form. RESULTS is another directory
@@ -10,8 +10,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-names=${*:?"soak: name a scenario: chaos crash drain slow storm overload, or all"}
-[ "$names" = all ] && names="chaos crash drain slow storm overload"
+names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale, or all"}
+[ "$names" = all ] && names="chaos crash drain slow storm overload scale"
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
 work=$(mktemp -d)
@@ -74,8 +74,14 @@ soak() (
 		default E2E_SERVER_CPU 0 # the generator gets the other core
 		pin="taskset -c 1"
 		;;
+	scale)
+		test=TestScaleFleet
+		default E2E_NODES 3
+		default E2E_DOWN_SECONDS 60
+		default E2E_HOLD_SECONDS 60
+		;;
 	*)
-		echo "soak: $name is no scenario: chaos crash drain slow storm overload, or all" >&2
+		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale, or all" >&2
 		exit 2
 		;;
 	esac

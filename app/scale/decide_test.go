@@ -331,6 +331,10 @@ func TestVictims(t *testing.T) {
 	if got, want := in.victims(9), []string{"n06", "n02", "n03", "n01", "n05"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	in.Leader = "n02"
+	if got, want := in.victims(3), []string{"n06", "n03", "n02"}; !slices.Equal(got, want) {
+		t.Errorf("n02 leads: got %v, want %v", got, want)
+	}
 	costs := DeletionCosts(&f)
 	if costs["n02"] != 10 || costs["n05"] != 151 {
 		t.Errorf("got %v, want the connections, and more than any for the unknown", costs)

@@ -98,6 +98,9 @@ type Fleet struct {
 	// Ahead is what a forecast asks for; the zero value asks for nothing.
 	Ahead Ahead
 
+	// Leader is the node that decides; of nodes that cost the same it goes last.
+	Leader string
+
 	// Fence is the number of the leadership under which is decided; it grows with
 	// each new leader. 0: a lone node.
 	Fence uint64

@@ -14,6 +14,7 @@ type Inputs struct {
 	Waiting   float64     `json:"waiting,omitempty"`
 	Partial   string      `json:"partial,omitempty"`
 	Ahead     Ahead       `json:"ahead,omitzero"`
+	Leader    string      `json:"leader,omitempty"`
 	Fence     uint64      `json:"fence,omitempty"` // of the leader that decided; nothing follows from it
 
 	// Fleet holds what is only known of the whole: merged latencies, weighted shares.
@@ -45,7 +46,7 @@ func InputsOf(f *Fleet, p *Policy) Inputs {
 	used = slices.Compact(used)
 
 	in := Inputs{At: f.At.UTC().Round(0), Nodes: make([]NodeInput, 0, len(f.Nodes)),
-		Requested: f.Requested, Waiting: f.Waiting, Partial: f.Partial, Ahead: f.Ahead, Fence: f.Fence}
+		Requested: f.Requested, Waiting: f.Waiting, Partial: f.Partial, Ahead: f.Ahead, Leader: f.Leader, Fence: f.Fence}
 	for i := range f.Nodes {
 		n := NodeInput{Name: f.Nodes[i].Name, State: f.Nodes[i].State}
 		for _, s := range used {

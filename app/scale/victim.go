@@ -6,13 +6,14 @@ import (
 )
 
 // victims names the n nodes that cost least to end: those that carry the fewest
-// connections, and of equals those that are not yet ready, then by name. A
-// silent node comes first: it serves nobody that we know of.
+// connections, of equals the leader last, then by name. A silent node comes first:
+// it serves nobody that we know of.
 func (in *Inputs) victims(n int) []string {
 	type candidate struct {
 		name        string
 		rank        int
 		connections float64
+		leads       int
 	}
 	var all []candidate
 	for i := range in.Nodes {
@@ -27,10 +28,13 @@ func (in *Inputs) victims(n int) []string {
 		if node.Values[Connections].State == Missing {
 			c.rank = 2 // it may carry the most of all
 		}
+		if node.Name == in.Leader {
+			c.leads = 1 // another would have to take over first
+		}
 		all = append(all, c)
 	}
 	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.connections, b.connections), cmp.Compare(a.name, b.name))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.connections, b.connections), cmp.Compare(a.leads, b.leads), cmp.Compare(a.name, b.name))
 	})
 	out := make([]string, 0, n)
 	for _, c := range all[:min(n, len(all))] {

@@ -197,7 +197,7 @@ func (s *Service) tick(now time.Time) {
 	s.mu.Lock()
 	s.view.Observe(sample)
 	f := s.view.Fleet(now)
-	f.Fence, f.Requested, f.Ahead = fence, s.hand.requested(), s.ahead(now)
+	f.Leader, f.Fence, f.Requested, f.Ahead = node, fence, s.hand.requested(), s.ahead(now)
 	switch {
 	case s.cfg.Others != nil && s.cfg.Others.Cut():
 		f.Partial = "the other nodes cannot be reached"
@@ -225,7 +225,7 @@ func (s *Service) part(f scale.Fleet) scale.Fleet {
 		return f
 	}
 	out := f.Region(s.cfg.Region)
-	out.Fence, out.Requested = f.Fence, f.Requested // the forecast is of all regions
+	out.Leader, out.Fence, out.Requested = f.Leader, f.Fence, f.Requested // the forecast is of all regions
 	return out
 }
 
