@@ -26,6 +26,7 @@ func (a *App) openReplication(context.Context) (err error) {
 func (a *App) streams() []replica.Stream {
 	return []replica.Stream{
 		{Name: "control", Ledger: a.store.Changes()},
+		{Name: "scaling", Ledger: a.store.ScaleLedger(a.cfg.Node)},
 	}
 }
 
