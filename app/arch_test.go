@@ -91,7 +91,7 @@ var inTests = map[string][]string{
 	"web":       {"store"},
 	// Accounts are tried on the real database.
 	"app/account": {"store"},
-	"app":         {"app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
+	"app":         {"app/wire", "app/drill", "app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
 	"app/cli":     {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.
 	"app/e2e": {"app", "app/account", "app/auth", "app/scale", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/doctor", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},
