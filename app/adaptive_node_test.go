@@ -68,6 +68,12 @@ func TestNodeAdaptsToSlowReaders(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	if text := get(t, n.URL+"/v1/scaling/log/report?range=1h", token); !strings.HasPrefix(text, "200 OK # Report of ") || !strings.Contains(text, "n1 adapts: queues and windows") {
+		t.Errorf("the report of the last hour: got %.300s", text)
+	}
+	if text := get(t, n.URL+"/v1/scaling/log/report?range=1h&format=html", token); !strings.Contains(text, "<h2>Timeline</h2>") {
+		t.Errorf("the report as a page: got %.300s", text)
+	}
 	if text := get(t, n.URL+"/metrics", token); !strings.Contains(text, "agentnet_adaptive_share 0.5") && !strings.Contains(text, "agentnet_adaptive_share 0.25") && !strings.Contains(text, "agentnet_adaptive_share 0.125") {
 		t.Error("the metrics do not tell of it")
 	}

@@ -62,7 +62,7 @@ var mayImport = map[string][]string{
 	"web/ws":     {"app/wire", "app/relay"},
 	"web/gate":   {"app/account"},
 	"web/login":  {"app/account", "web/gate", "web/ui", "web/static"},
-	"web/api":    {"app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
+	"web/api":    {"app/incident", "app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
 	"web/dash":   {"app/wire", "app/relay", "app/chain", "app/runbook", "app/scale", "app/scale/watch", "app/notify", "app/doctor", "web/ui", "web/static", "app/account", "web/gate"},
 	"web": {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console",
 		"app/account", "web/gate", "web/login"},
