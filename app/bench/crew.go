@@ -22,6 +22,8 @@ type crew interface {
 	finish(sent []map[uint32]uint32) ([]PartResult, error)
 	// rest keeps the connections served for a moment, with whatever load runs.
 	rest() error
+	// pids are its worker processes, if it has any.
+	pids() []int
 	close()
 }
 

@@ -289,6 +289,13 @@ func (ps *processes) rest() error {
 	return nil
 }
 
+func (ps *processes) pids() (out []int) {
+	for _, p := range ps.workers {
+		out = append(out, p.cmd.Process.Pid)
+	}
+	return out
+}
+
 // close ends the workers: those that do not go when their orders end are killed.
 func (ps *processes) close() {
 	for _, p := range ps.workers {

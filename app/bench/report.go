@@ -33,7 +33,7 @@ type Report struct {
 	CPU     *CPU     `json:"server_cpu,omitempty"` // nil when the server's process is not known
 	Memory  *Memory  `json:"server_memory,omitempty"`
 	With    *With    `json:"with,omitempty"`
-	Self    float64  `json:"generator_cpu_share"` // of one core, in the measured time; worker processes left out
+	Self    float64  `json:"generator_cpu_share"` // of one core, in the measured time, with its worker processes
 	Others  float64  `json:"others_cpu_share"`    // of one core, by processes other than server and generator
 	Remarks []string `json:"remarks,omitempty"`
 }
@@ -146,10 +146,8 @@ func (r *Report) disturbed(w *watch) {
 	if r.Seconds == 0 {
 		from, to = w.idle, w.open
 	}
-	// Worker processes are not in the generator's own time, so with several of
-	// them this cannot be told.
 	span := to.at.Sub(from.at)
-	if span <= 0 || r.Processes > 1 {
+	if span <= 0 {
 		return
 	}
 	others := (to.all - from.all) - (to.server.cpu - from.server.cpu) - (to.with.cpu - from.with.cpu)

@@ -74,6 +74,7 @@ func lead(ctx context.Context, o *Options, team crew) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	watch.workers = team.pids()
 	watch.mark(&watch.idle)
 	connects, err := team.connect(ctx)
 	if err != nil {
@@ -135,7 +136,7 @@ func rest(team crew, d time.Duration) error {
 
 // A watch reads what the server uses at the turns of a run.
 type watch struct {
-	pids, with                    []int
+	pids, with, workers           []int
 	idle, open, settled, from, to moment
 }
 
@@ -193,6 +194,6 @@ func together(pids []int) (sum usage) {
 func (w *watch) mark(m *moment) {
 	m.at = time.Now()
 	m.server, m.with = together(w.pids), together(w.with)
-	m.self = selfCPU()
+	m.self = selfCPU() + together(w.workers).cpu
 	m.all, _ = machineCPU()
 }

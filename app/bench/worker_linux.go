@@ -225,4 +225,6 @@ func (w *worker) rest() error {
 	return w.loop.step(min(next, now+int64(longestWait)))
 }
 
+func (w *worker) pids() []int { return nil }
+
 func (w *worker) close() { w.loop.close() }
