@@ -10,10 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"agentnet/app/account"
 	"agentnet/app/auth"
+	"agentnet/app/scale"
 
 	"golang.org/x/sys/unix"
 )
+
+// noteTime bounds the entry that a reload makes.
+const noteTime = 5 * time.Second
 
 // reloading is what of the configuration is in force.
 type reloading struct {
@@ -58,7 +63,7 @@ func (a *App) current() *Config {
 
 // Reload puts next in force as far as a running node can. When anything in it is
 // wrong, a file that cannot be read for example, nothing is changed.
-func (a *App) Reload(_ context.Context, next Config) (r Reloaded, err error) {
+func (a *App) Reload(ctx context.Context, next Config) (r Reloaded, err error) {
 	a.reloading.one.Lock()
 	defer a.reloading.one.Unlock()
 	a.say("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()))
@@ -68,6 +73,7 @@ func (a *App) Reload(_ context.Context, next Config) (r Reloaded, err error) {
 		next.Data = old.Data
 	}
 	if err = a.takeParts(&next); err != nil {
+		a.noteReload(ctx, "failed", "The configuration was not reloaded, the old one stays in force: "+err.Error())
 		a.log.Error("the configuration was not reloaded, the old one stays in force", "error", err)
 		return r, fmt.Errorf("reload: %w", err)
 	}
@@ -82,7 +88,35 @@ func (a *App) Reload(_ context.Context, next Config) (r Reloaded, err error) {
 	a.reloading.now.take(&next)
 	a.reloading.mu.Unlock()
 	a.log.Info("the configuration was reloaded", "changed", strings.Join(r.Taken, ", "), "need_a_restart", strings.Join(r.Restart, ", "))
+	detail := "The configuration was reloaded; in force now: " + orNothing(r.Taken)
+	if len(r.Restart) > 0 {
+		detail += "; need a restart: " + strings.Join(r.Restart, ", ")
+	}
+	a.noteReload(ctx, "done", detail+".")
 	return r, nil
+}
+
+func orNothing(keys []string) string {
+	if len(keys) == 0 {
+		return "nothing new but the files read again"
+	}
+	return strings.Join(keys, ", ")
+}
+
+// noteReload enters a reload into the audit log, and one that changed something
+// into the scaling log, where what follows it is seen beside it.
+func (a *App) noteReload(ctx context.Context, outcome, detail string) {
+	ctx, cancel := context.WithTimeout(ctx, noteTime)
+	defer cancel()
+	now := time.Now()
+	_, err := a.store.AppendAudit(ctx, account.Entry{At: now.Truncate(time.Millisecond), Node: a.cfg.Node, Actor: "server", Via: "server",
+		Action: "config.reload", Outcome: outcome, Detail: detail})
+	if err == nil && outcome == "done" {
+		_, err = a.scaling.Write(ctx, scale.Entry{At: now, Kind: scale.KindConfig, Actor: a.cfg.Node, Region: a.cfg.Region, Summary: detail})
+	}
+	if err != nil {
+		a.log.Warn("the reload was not entered into the logs of the database", "error", err)
+	}
 }
 
 // takeParts tries what can fail first, so that an error leaves all as it was.

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -202,6 +203,12 @@ func TestServiceLife(t *testing.T) {
 	}
 	if got := serial(t, addr); got != 102 {
 		t.Errorf("got certificate %d, want the new one", got)
+	}
+	for _, look := range [][]string{{"audit", "list"}, {"log", "list"}} {
+		waitFor(patience, func() bool {
+			out, err := program(t, append(slices.Clone(look), "--data", filepath.Join(h.dir, "data"))...).CombinedOutput()
+			return err == nil && strings.Contains(string(out), "limits.connections, auth.jwt, log.level")
+		}, func() { t.Errorf("agentnet %s does not show the reload", strings.Join(look, " ")) })
 	}
 	d, err := join("dora", signed)
 	if err != nil {
