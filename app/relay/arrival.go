@@ -221,10 +221,7 @@ func (k *ticket) anew(t *Turn) {
 	}
 	s := l.session
 	s.mu.Lock()
-	t.frame = wire.AppendGap(t.room(), s.enc, &wire.Gap{})
-	s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Critical)
-	t.markUrgent(s)
-	t.count.gaps++
+	s.tellBlind(t)
 	s.mu.Unlock()
 	l.opened(t, "opened")
 	l.goOnWithBacklog(t)
@@ -249,7 +246,7 @@ func (k *ticket) arrive(t *Turn, node string) {
 	}
 	head := k.parts[0]
 	s := &Session{hub: h, secret: hashSecret(k.want.Session), who: k.who, enc: l.info.Encoding, link: l, conn: l.conn, state: head.State,
-		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, tally: tally{born: t.clock()}, arriving: true, mail: true, replayed: true, from: node}
+		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, tally: tally{born: t.clock()}, arriving: true, mail: true, replayed: true, from: node, cameAt: t.clock()}
 	if !s.state.Valid() {
 		s.state = wire.Available
 	}
@@ -284,6 +281,9 @@ func (k *ticket) arrive(t *Turn, node string) {
 	s.acked(k.want.Seq)
 	t.join = s.greet(t, t.join[:0], k.id, h.secretHere(k.want.Session), true, k.want.Seq+missed)
 	s.replayAll(t, missed)
+	if head.Blind {
+		s.tellBlind(t)
+	}
 	s.mu.Unlock()
 
 	s.passOver(t, head)
@@ -321,9 +321,7 @@ func (s *Session) unpack(t *Turn, parts []*parcel.Handover, others []*Session, g
 			if s.enc != wire.Protobuf {
 				sealed = transcode(f.Data, wire.Protobuf, s.enc)
 			}
-			if len(others) > 0 { // what comes for those meanwhile may be the same
-				s.noteFrame(f)
-			}
+			s.noteFrame(f)
 			e := replayEntry{sealed: sealed, order: s.agent.order, expires: f.ExpiresMS}
 			if f.Parked {
 				if e.parked = s.parkFrame(t, f, others, g); e.parked != nil {
@@ -519,22 +517,19 @@ func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 	}
 	s.arriving = false
 	var over []uint64
+	if s.tailed == nil {
+		s.tailed = make(map[string]struct{})
+	}
 	if tail != nil {
 		s.lost += tail.Lost
-		if s.tailed == nil {
-			s.tailed = make(map[string]struct{}, len(tail.Frames))
-		}
 		for i := range tail.Frames {
 			if id := s.takeFrame(t, &tail.Frames[i]); id != 0 {
 				over = append(over, id)
 			}
 		}
 	}
-	if lost && s.live() {
-		t.frame = wire.AppendGap(t.room(), s.enc, &wire.Gap{})
-		s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Critical)
-		t.markUrgent(s)
-		t.count.gaps++
+	if lost {
+		s.tellBlind(t)
 	}
 	var ended []*pending
 	for _, p := range s.asks {
@@ -569,6 +564,9 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 	switch ev.Kind {
 	case wire.KindMessage:
 		v := &ev.Message
+		if f.Bare && s.hadLately(v.MessageID) {
+			return 0
+		}
 		if s.tailed != nil {
 			s.tailed[v.MessageID] = struct{}{}
 		}

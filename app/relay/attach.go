@@ -212,6 +212,9 @@ func (s *Session) resume(t *Turn, l *link, id uint64, who *Identity, want *wire.
 	s.acked(want.Seq)
 	t.join = s.greet(t, t.join[:0], id, s.hub.secretHere(want.Session), true, want.Seq+missed)
 	s.replayAll(t, missed)
+	if s.blind {
+		s.tellBlind(t)
+	}
 	s.mail, s.replayed = true, true
 	subs := slices.Clone(s.subs)
 	s.mu.Unlock()

@@ -213,7 +213,11 @@ func (h *Hub) behind(s *Session, m *letter) bool {
 
 // deliverLetter gives m the session's next seq. agent.mu and s.mu must be held.
 func (s *Session) deliverLetter(t *Turn, m *letter, parked *parkedMessage) bool {
-	if s.agent.share.Load() > 0 {
+	came := s.justCame(t)
+	if came && parked == nil && s.hadLately(m.id) { // its old node sent it already
+		return true
+	}
+	if came || s.agent.share.Load() > 0 || m.shared && m.ttl > 0 {
 		s.noteLately(t, m.id)
 	}
 	entry := replayEntry{parked: parked, order: s.agent.order}

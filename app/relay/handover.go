@@ -211,7 +211,7 @@ func (l *leaving) expire(t *Turn, _ *timer) {
 
 // pack makes the parcels of a session. s.mu must be held.
 func (s *Session) pack(l *leaving, opens []parcel.Open, known []parcel.Key, card, keys []byte) (parts []*parcel.Handover) {
-	head := &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted, Last: s.replay.last, Lost: s.lost, Acks: s.acks, Went: s.wentAt, State: s.state,
+	head := &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted, Last: s.replay.last, Lost: s.lost, Blind: s.blind, Acks: s.acks, Went: s.wentAt, State: s.state,
 		BornMS: s.bornMS, Lately: s.latelyHashes(), BeatMS: s.beat.Milliseconds(), Opens: opens, Keys: known, Card: card, AgKeys: keys}
 	for _, sub := range s.subs {
 		head.Places = append(head.Places, parcel.Place{Channel: sub.ch.name, Epoch: sub.epoch, Offset: sub.position(), Presence: sub.presence})
@@ -231,8 +231,9 @@ func (s *Session) pack(l *leaving, opens []parcel.Open, known []parcel.Key, card
 	return parts
 }
 
-// lateTime is how long after a message came to one node it may still come to others.
-const lateTime = int64(crossTime + time.Second)
+// lateTime is how long after a message came to one node it may still come to others:
+// on its own way, or parked and forwarded because its outcome was lost.
+const lateTime = int64(10 * time.Second)
 
 // latelyMax bounds the messages that a session remembers for its next node.
 const latelyMax = 1024
@@ -267,6 +268,20 @@ func (s *Session) noteLately(t *Turn, id string) {
 		s.lately = append(s.lately[:0], s.lately[old:]...)
 	}
 	s.lately = append(s.lately, late{messageHash(id), now})
+}
+
+// justCame says whether the session came from another node a moment ago, so that
+// messages may still come on two ways. s.mu must be held.
+func (s *Session) justCame(t *Turn) bool { return s.cameAt != 0 && t.clock() < s.cameAt+lateTime }
+
+// hadLately says whether a session that just came from another node has had a message
+// there. s.mu must be held.
+func (s *Session) hadLately(id string) bool {
+	if _, ok := s.tailed[id]; ok {
+		return true
+	}
+	hash := messageHash(id)
+	return slices.ContainsFunc(s.lately, func(v late) bool { return v.hash == hash })
 }
 
 // latelyHashes are those messages. s.mu must be held.
@@ -435,8 +450,12 @@ func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) {
 	for _, e := range h.mail.Waiting(s.agent.name) {
 		p := e.Value
 		p.mu.Lock()
-		mine := slices.Contains(p.holders, s)
+		mine, had := slices.Contains(p.holders, s), slices.Contains(p.had, s)
 		p.mu.Unlock()
+		if had && p.only == nil { // it came on another way, and nobody else is here
+			h.mailDone(p)
+			continue
+		}
 		if !mine && p.only == nil && p.ExpiresMS > now && !p.travels() {
 			rest = append(rest, p)
 		}
@@ -486,6 +505,33 @@ func (c *channel) moveOut(t *Turn, sub *subscription) {
 		c.drop(sub)
 	}
 	c.forgive(sub)
+}
+
+// sendCopies posts a message to sessions that left a moment ago for a node which has
+// it too: it may have come there before they did. The session itself knows whether
+// it has had the message.
+func (h *Hub) sendCopies(t *Turn, m *letter) {
+	var went []departure
+	d := &h.departed
+	d.mu.RLock()
+	for _, v := range d.m[ownString(m.to)] {
+		if t.clock() < v.until-int64(departureTime)+lateTime && slices.Contains(m.targets, v.node) {
+			went = append(went, v)
+		}
+	}
+	d.mu.RUnlock()
+	if len(went) == 0 {
+		return
+	}
+	msg := wire.Message{Seq: 1, From: m.from, To: string(m.to), Payload: m.payload, MessageID: m.id, TimeMS: m.timeMS, Class: m.class, Headers: m.headers}
+	sealed := wire.Seal(wire.Protobuf, wire.AppendMessage(make([]byte, wire.HeaderRoom, 512), wire.Protobuf, &msg))
+	f := parcel.Frame{Data: sealed, Bare: true}
+	if m.ttl > 0 {
+		f.ExpiresMS = m.timeMS + m.ttl.Milliseconds()
+	}
+	for _, v := range went {
+		h.fleet.Post(v.node, parcel.Append(nil, &parcel.Tail{Secret: v.secret[:], Index: 1, Frames: []parcel.Frame{f}}))
+	}
 }
 
 // sendAfter posts a frame that came for a session after it moved: a cancel, which

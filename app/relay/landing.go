@@ -62,6 +62,9 @@ func (h *Hub) landLetter(t *Turn, node string, p []byte) bool {
 	if m.receipts {
 		h.await(strings.Clone(m.id), strings.Clone(m.from), strings.Clone(l.To), m.timeMS+max(m.ttl, receiptTime).Milliseconds(), false)
 	}
+	if h.departedN.Load() > 0 {
+		h.sendCopies(t, &m)
+	}
 	if onward := h.onward(l.To, l.Targets); len(onward) > 0 {
 		h.passOn(t, &m, &by, onward)
 		return true

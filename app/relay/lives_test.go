@@ -70,7 +70,7 @@ func runNation(t *testing.T, v *nation, seed uint64) {
 	r.all = func() []*world { return v.worlds }
 	r.place = func() *world { open := c.open(); return open[r.rng.IntN(len(open))] }
 	r.pause = v.settle
-	r.log = &annals{copies: true, sends: map[int]*sent{}, ids: map[string]int{}, pubs: map[string]int{}, fault: func(f string, args ...any) {
+	r.log = &annals{copies: true, lossy: mode == 2, sends: map[int]*sent{}, ids: map[string]int{}, pubs: map[string]int{}, fault: func(f string, args ...any) {
 		t.Helper()
 		t.Errorf("step %d: %s", r.log.clock, fmt.Sprintf(f, args...))
 	}}

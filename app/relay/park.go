@@ -192,6 +192,8 @@ func (h *Hub) offer(t *Turn, p *parkedMessage) {
 		s.mu.Lock()
 		switch {
 		case s.ended:
+		case !s.arriving && s.justCame(t) && s.hadLately(p.MessageID): // its old node sent it already
+			p.pass(s)
 		case s.live():
 			s.mail = true
 			if s.hasRoom() {
@@ -262,7 +264,7 @@ func (s *Session) takeMail(t *Turn, now int64) (told []*parkedMessage) {
 			s.mail = true
 			break
 		}
-		if _, again := s.tailed[p.MessageID]; again { // its old node sent it too
+		if s.justCame(t) && s.hadLately(p.MessageID) { // its old node sent it too
 			if p.take(s); p.only == s || len(s.agent.sessions) == 1 {
 				s.hub.mailDone(p)
 			}

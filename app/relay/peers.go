@@ -139,7 +139,54 @@ func (p peers) Left(node string, planned bool) {
 func (p peers) Lost(node string, parcels uint64) {
 	p.h.totals.parcelsLost.Add(parcels)
 	p.h.refind(func(c *channel) bool { return c.home == node && c.synced })
+	p.h.tellLoss()
 	p.h.log.Warn("parcels of another node were lost on the way", "node", node, "parcels", parcels)
+}
+
+// tellLoss tells the agents that other nodes hold too that direct messages may have
+// been lost: their senders were told that those nodes delivered them. Of agents that
+// are here alone the senders get an error.
+func (h *Hub) tellLoss() {
+	t := h.borrow()
+	defer h.giveBack(t)
+	var some []*agent
+	for i := range h.agents {
+		sh := &h.agents[i]
+		some = some[:0]
+		sh.mu.RLock()
+		for _, a := range sh.m {
+			if a.share.Load() > 0 {
+				some = append(some, a)
+			}
+		}
+		sh.mu.RUnlock()
+		for _, a := range some {
+			a.mu.Lock()
+			for _, s := range a.sessions {
+				s.mu.Lock()
+				s.tellBlind(t)
+				s.mu.Unlock()
+			}
+			a.mu.Unlock()
+		}
+	}
+}
+
+// tellBlind tells a session that direct frames may have been lost on the way to this
+// node, now or when it comes back. s.mu must be held.
+func (s *Session) tellBlind(t *Turn) {
+	if s.ended {
+		return
+	}
+	if !s.live() {
+		s.blind = true
+		return
+	}
+	s.blind = false
+	t.frame = wire.AppendGap(t.room(), s.enc, &wire.Gap{})
+	s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.Critical)
+	t.markUrgent(s)
+	t.count.gaps++
 }
 
 // AgentMoved forwards what is parked here for an agent that is somewhere else now.

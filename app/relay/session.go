@@ -67,7 +67,9 @@ type Session struct {
 	tailN     uint64              // frames that were sent after it
 	arriving  bool                // it came from another node, which has not let go of it yet
 	from      string              // that node
+	cameAt    int64               // and when
 	tailed    map[string]struct{} // messages of its tail, which may be in the mailbox too
+	blind     bool                // direct frames may have been lost while it was away
 	bornMS    int64               // when it began, wall clock
 	lately    []late              // messages of the last seconds, while other nodes hold the agent too
 	served    map[uint64]string   // requests to answer that another node numbered, when the session moved

@@ -81,7 +81,7 @@ type Frame struct {
 	Parked    bool  // it waits in the mailbox too
 	Receipts  bool
 	Handed    bool // some session was given it
-	Bare      bool // it carries no seq (a cancel)
+	Bare      bool // a cancel, or a message that may have come there on another way
 }
 
 // Code codes one frame.
@@ -108,6 +108,7 @@ type Handover struct {
 	Card   []byte
 	AgKeys []byte
 	Frames []Frame
+	Blind  bool     // direct frames may have been lost
 	BornMS int64    // when the session began, wall clock
 	Lately []uint64 // hashes of the messages that came in the last seconds
 }
@@ -116,7 +117,7 @@ func (*Handover) Kind() Kind { return KindHandover }
 func (h *Handover) Code(c *Coder) {
 	c.Uint(&h.Ticket)
 	c.Byte(&h.Result)
-	c.Flags(&h.More, &h.Acks)
+	c.Flags(&h.More, &h.Acks, &h.Blind)
 	c.Uint(&h.Last)
 	c.Uint(&h.Lost)
 	c.Uint(&h.Went)
