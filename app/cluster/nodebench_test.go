@@ -102,3 +102,31 @@ func redisProcessor(r *redistest.Server) time.Duration {
 	}
 	return time.Duration(sum * float64(time.Second))
 }
+
+// BenchmarkJoin lets a node join one that hosts 200,000 agents and 20,000 channels,
+// and waits until it is ready.
+//
+//	go test -run '^$' -bench Join -benchtime 3x ./app/cluster
+func BenchmarkJoin(b *testing.B) {
+	s := &store{config: BrokerConfig{URL: redistest.Single(b).URL()}}
+	first := startNode(b, nodeConfig(b, s, "first"))
+	for i := range 200_000 {
+		first.fleet.AgentHere("customer/"+strconv.Itoa(i), "available", 1)
+	}
+	for i := range 20_000 {
+		first.fleet.ChannelHere("room/" + strconv.Itoa(i))
+	}
+	settle(b, first)
+	b.ResetTimer()
+	for i := range b.N {
+		m := startNode(b, nodeConfig(b, s, "second"+strconv.Itoa(i)))
+		settle(b, m, first)
+		if st := m.Stats(); st.Agents != 200_000 || st.Channels != 20_000 {
+			b.Fatalf("it knows of %d agents and %d channels", st.Agents, st.Channels)
+		}
+		b.StopTimer()
+		m.stop()
+		eventually(b, 5*time.Second, func() bool { return first.Stats().Nodes == 0 })
+		b.StartTimer()
+	}
+}

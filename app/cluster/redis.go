@@ -29,9 +29,6 @@ type redisMedium struct {
 	sharded bool // with sharded Pub/Sub
 }
 
-// subscriberBuffer is what one read takes from the subscription's socket.
-const subscriberBuffer = 512 << 10
-
 func newRedisMedium(url string, cfg *Config) *redisMedium {
 	m := &redisMedium{}
 	b := BrokerConfig{URL: url}
