@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,8 @@ func (a *App) openActing(context.Context) error {
 	a.acting.gate = NewGate(a.hub.Level)
 	a.acting.links = links{root: strings.TrimRight(a.cfg.PublicURL, "/")}
 	cfg := notify.Config{Allow: allow, From: c.From, Logger: a.log,
-		Hold: func(ctx context.Context, most time.Duration) error { return a.acting.gate.Wait(ctx, WorkNotify, most) }}
+		Firing: a.firing,
+		Hold:   func(ctx context.Context, most time.Duration) error { return a.acting.gate.Wait(ctx, WorkNotify, most) }}
 	if cfg.From == "" {
 		cfg.From = a.cfg.Node + ", " + a.cfg.Region
 	}
@@ -76,6 +78,29 @@ func (a *App) runActing(ctx context.Context) error {
 		g.Go(func() error { return a.acting.heartbeat.Run(ctx) })
 	}
 	return g.Wait()
+}
+
+// firing lists the alerts that go on and are to be told, where this node leads.
+func (a *App) firing() []notify.Item {
+	if _, mine := a.scaling.Lease(); !mine {
+		return nil
+	}
+	rules, _ := a.scaling.Rules()
+	var out []notify.Item
+	for _, alert := range a.scaling.Alerts() {
+		i := slices.IndexFunc(rules, func(r scale.Rule) bool { return r.Name == alert.Rule })
+		if alert.State != scale.Firing || alert.Quiet() || i < 0 {
+			continue
+		}
+		r := &rules[i]
+		it := notify.Item{Key: alert.Key(), Rule: alert.Rule, Node: alert.Node, Severity: severity(r.Severity), At: alert.Since, Since: alert.Began, Value: r.Amount(alert.Value),
+			Threshold: r.Amount(r.Threshold), Why: "goes on, at its worst " + r.Amount(alert.Worst), Response: r.Response, Runbook: r.Runbook}
+		if r.Runbook != "" {
+			it.Link = a.acting.links.page("/runbooks/" + r.Runbook)
+		}
+		out = append(out, it)
+	}
+	return out
 }
 
 // healthy says what keeps this node from being well.

@@ -26,6 +26,9 @@ type Config struct {
 	// Hold waits, within most, while the node has more urgent work than telling
 	// people of warnings. Critical messages and tests never wait. Nil: no wait.
 	Hold func(ctx context.Context, most time.Duration) error
+	// Firing lists what goes on, for reminders; it is empty where others tell of it,
+	// such as on a node that does not lead. Nil: what the messages said.
+	Firing func() []Item
 	// Log keeps deliveries beyond the last 1000. It must return soon. May be nil.
 	Log func(Delivery)
 
@@ -145,32 +148,28 @@ func (n *Notifier) remember(m *Message) {
 	}
 }
 
-// Firing replaces what is remembered to go on, after a restart.
-func (n *Notifier) Firing(items []Item) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	clear(n.firing)
-	for _, it := range items[:min(len(items), maxFiring)] {
-		n.firing[it.Key] = it
-	}
-}
-
 // reminder is a message of all that goes on; false when nothing does.
 func (n *Notifier) reminder(now time.Time, least Severity) (Message, bool) {
-	n.mu.Lock()
-	var items []Item
-	for _, key := range slices.Sorted(maps.Keys(n.firing)) {
-		if it := n.firing[key]; it.Severity >= least {
-			items = append(items, it)
-		}
-	}
-	n.mu.Unlock()
+	items := slices.DeleteFunc(n.goingOn(), func(it Item) bool { return it.Severity < least })
 	if len(items) == 0 {
 		return Message{}, false
 	}
 	m := Message{At: now, Group: "reminder", Reminder: true, Items: items, ID: n.id(), From: n.cfg.From}
 	m.settle()
 	return m, true
+}
+
+// goingOn lists what goes on.
+func (n *Notifier) goingOn() (items []Item) {
+	if n.cfg.Firing != nil {
+		return n.cfg.Firing()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(n.firing)) {
+		items = append(items, n.firing[key])
+	}
+	return items
 }
 
 // ErrNoChannel is returned for a name that no channel has.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,6 +257,36 @@ func TestReminders(t *testing.T) {
 		want := "false:a|false:b|true:a, b|false:b ends|true:a|false:a ends"
 		if text := strings.Join(got, "|"); text != want {
 			t.Errorf("got %s, want %s", text, want)
+		}
+	})
+}
+
+// TestRemindersFollowTheLeader has another node tell of what goes on: a node that
+// no longer leads repeats nothing, although it has told of it once.
+func TestRemindersFollowTheLeader(t *testing.T) {
+	r := &recorder{}
+	var leads atomic.Bool
+	leads.Store(true)
+	source := func(cfg *Config, c *Channel) {
+		c.Remind = time.Hour
+		cfg.Firing = func() []Item {
+			if !leads.Load() {
+				return nil
+			}
+			return fires("taken over", Critical).Items
+		}
+	}
+	inNotifier(t, r, source, func(n *Notifier) {
+		send(t, n, fires("told here", Warning))
+		time.Sleep(90 * time.Minute)
+		leads.Store(false)
+		time.Sleep(5 * time.Hour)
+		var got []string
+		for _, m := range r.messages() {
+			got = append(got, keys(m))
+		}
+		if text := strings.Join(got, "|"); text != "told here|taken over" {
+			t.Errorf("got %s, want what was told, then one reminder of what the leader knows", text)
 		}
 	})
 }

@@ -29,6 +29,12 @@ type Detail struct {
 	Runbook   string    `json:"runbook,omitempty"`
 }
 
+// Amount writes a value of the rule's signal for people.
+func (r *Rule) Amount(v float64) string {
+	q := judge{r: r}
+	return q.amount(v)
+}
+
 // detail describes the alert of a judgement.
 func (j *Judgement) detail() Detail {
 	q := judge{r: &j.Rule}
