@@ -60,6 +60,13 @@ echo "== go test -race $packages"
 # shellcheck disable=SC2086 # one argument a package is meant
 CGO_ENABLED=1 go test -race -p 2 -timeout 15m $packages
 
+# Under the race detector the property tests of the scaling engine run fewer
+# histories, and its speed is not judged: all of that is here.
+if [ $# -eq 0 ]; then
+	echo "== go test ./app/scale, without the race detector"
+	CGO_ENABLED=1 go test -timeout 10m ./app/scale
+fi
+
 if [ -f scripts/bench/go.mod ] && [ $# -eq 0 ]; then
 	echo "== go test in scripts/bench"
 	(cd scripts/bench && go test -timeout 5m ./...)

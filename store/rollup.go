@@ -60,8 +60,11 @@ func (s *Store) PutRollups(ctx context.Context, rows []scale.NodeRollup, promote
 }
 
 func putRollup(tx *sql.Tx, node int64, span time.Duration, from time.Time, data []byte) error {
-	_, err := tx.Exec(`INSERT INTO rollup (span_s, node, from_s, data) VALUES (?, ?, ?, ?)
-		ON CONFLICT (span_s, node, from_s) DO UPDATE SET data = excluded.data`, seconds(span), node, from.Unix(), data)
+	place, ok := rowPlace(span, node, from)
+	if !ok {
+		return fmt.Errorf("spans of %v are not stored", span)
+	}
+	_, err := tx.Exec(`INSERT INTO rollup (place, data) VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET data = excluded.data`, place, data)
 	return err
 }
 
@@ -89,8 +92,9 @@ func promoteRollup(tx *sql.Tx, p *scale.Promotion) error {
 	if err != nil {
 		return err
 	}
-	rows, err := tx.Query(`SELECT data FROM rollup WHERE span_s = ? AND node = ? AND from_s >= ? AND from_s < ?`,
-		seconds(below), node, p.From.Unix(), p.From.Add(p.Span).Unix())
+	first, _ := rowPlace(below, node, p.From)
+	end, _ := rowPlace(below, node, p.From.Add(p.Span))
+	rows, err := tx.Query(`SELECT data FROM rollup WHERE place >= ? AND place < ?`, first, end)
 	if err != nil {
 		return err
 	}
@@ -117,7 +121,28 @@ func promoteRollup(tx *sql.Tx, p *scale.Promotion) error {
 	return putRollup(tx, node, p.Span, p.From, out)
 }
 
-func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+// Where the parts of a row's place lie; see the migration.
+const (
+	spanShift = 58
+	nodeShift = 34
+)
+
+// rowPlace is where the row of a span of a node lies. ok is false for a span that
+// is not stored.
+func rowPlace(span time.Duration, node int64, from time.Time) (place int64, ok bool) {
+	tier, ok := tierOf(span)
+	at := min(max(from.Unix(), 0), 1<<nodeShift-1)
+	return tier<<spanShift | node<<nodeShift | at, ok
+}
+
+func tierOf(span time.Duration) (int64, bool) {
+	for i, t := range scale.Resolutions() {
+		if t.Span == span {
+			return int64(i), true
+		}
+	}
+	return 0, false
+}
 
 // sampleNode gives a node its number.
 func sampleNode(tx *sql.Tx, name string, at time.Time) (id int64, err error) {
@@ -129,7 +154,8 @@ func sampleNode(tx *sql.Tx, name string, at time.Time) (id int64, err error) {
 // mergedRollup is the stored form of r, together with what is stored of its span.
 func mergedRollup(tx *sql.Tx, node int64, r *scale.Rollup) ([]byte, error) {
 	var old []byte
-	err := tx.QueryRow(`SELECT data FROM rollup WHERE span_s = ? AND node = ? AND from_s = ?`, seconds(r.Span), node, r.From.Unix()).Scan(&old)
+	place, _ := rowPlace(r.Span, node, r.From)
+	err := tx.QueryRow(`SELECT data FROM rollup WHERE place = ?`, place).Scan(&old)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return r.AppendBinary(nil)
@@ -147,19 +173,14 @@ func mergedRollup(tx *sql.Tx, node int64, r *scale.Rollup) ([]byte, error) {
 // pruneRollups removes the oldest rows of what is kept too long, a few at a time.
 func pruneRollups(tx *sql.Tx, now time.Time, bytes int64) error {
 	for _, t := range scale.Resolutions() {
-		_, err := tx.Exec(`DELETE FROM rollup WHERE (span_s, node, from_s) IN (
-			SELECT r.span_s, r.node, r.from_s FROM sample_node n JOIN rollup r ON r.span_s = ?1 AND r.node = n.id AND r.from_s < ?2 LIMIT ?3)`,
-			seconds(t.Span), now.Add(-t.Keep).Unix(), pruneRows)
-		if err != nil {
+		if _, err := deleteRollups(tx, t.Span, 0, now.Add(-t.Keep).Unix(), pruneRows); err != nil {
 			return err
 		}
 	}
-	last := now.Add(-scale.Resolutions()[len(scale.Resolutions())-1].Keep).Unix()
-	if _, err := tx.Exec(`DELETE FROM sample_node WHERE id <> 0 AND last_s < ? AND NOT EXISTS (SELECT 1 FROM rollup WHERE node = sample_node.id)`, last); err != nil {
+	// Of a node that was gone for so long there is no row any more.
+	gone := now.Add(-scale.Resolutions()[len(scale.Resolutions())-1].Keep - 30*24*time.Hour)
+	if _, err := tx.Exec(`DELETE FROM sample_node WHERE id <> 0 AND last_s < ?`, gone.Unix()); err != nil || bytes <= 0 {
 		return err
-	}
-	if bytes <= 0 {
-		return nil
 	}
 	var pages, free, size int64
 	if err := tx.QueryRow(`SELECT (SELECT page_count FROM pragma_page_count), (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_size FROM pragma_page_size)`).Scan(&pages, &free, &size); err != nil {
@@ -171,17 +192,37 @@ func pruneRollups(tx *sql.Tx, now time.Time, bytes int64) error {
 	// The file is too large: the oldest rows of single nodes go first, finest first;
 	// those of the whole fleet stay to the end of their time.
 	for _, t := range scale.Resolutions() {
-		out, err := tx.Exec(`DELETE FROM rollup WHERE (span_s, node, from_s) IN (
-			SELECT r.span_s, r.node, r.from_s FROM rollup r WHERE r.span_s = ?1 AND r.node <> 0 AND r.from_s < ?2 ORDER BY r.from_s LIMIT ?3)`,
-			seconds(t.Span), now.Add(-time.Hour).Unix(), pruneRows)
+		var nodes, oldest int64
+		tier, _ := tierOf(t.Span)
+		err := tx.QueryRow(`SELECT count(f), coalesce(min(f), 0) FROM (SELECT (SELECT place & ?2 FROM rollup
+			WHERE place >= ((?1 << 58) | (n.id << 34)) AND place < ((?1 << 58) | ((n.id + 1) << 34)) ORDER BY place LIMIT 1) f
+			FROM sample_node n WHERE n.id <> 0)`, tier, int64(1)<<nodeShift-1).Scan(&nodes, &oldest)
 		if err != nil {
 			return err
 		}
-		if n, err := out.RowsAffected(); err != nil || n > 0 {
+		if nodes == 0 {
+			continue
+		}
+		until := min(oldest+int64(t.Span/time.Second)*max(1, pruneRows/nodes), now.Add(-time.Hour).Unix())
+		if n, err := deleteRollups(tx, t.Span, 1, until, 2*pruneRows); err != nil || n > 0 {
 			return err
 		}
 	}
 	return nil
+}
+
+// deleteRollups removes up to limit rows of nodes from the given number on that
+// begin before a time. CROSS JOIN has SQLite go from node to node and look at the
+// oldest rows of each, and not at all rows of the span.
+func deleteRollups(tx *sql.Tx, span time.Duration, from, before, limit int64) (int64, error) {
+	tier, _ := tierOf(span)
+	out, err := tx.Exec(`DELETE FROM rollup WHERE place IN (
+		SELECT r.place FROM sample_node n CROSS JOIN rollup r ON r.place >= ((?1 << 58) | (n.id << 34)) AND r.place < ((?1 << 58) | (n.id << 34) | ?2)
+		WHERE n.id >= ?3 LIMIT ?4)`, tier, max(before, 0), from, limit)
+	if err != nil {
+		return 0, err
+	}
+	return out.RowsAffected()
 }
 
 // Rollups hands over what q chooses, by node and then by time. Signals that were
@@ -206,9 +247,20 @@ func (s *Store) Rollups(ctx context.Context, q scale.RollupQuery, each func(node
 }
 
 func (s *Store) rollups(ctx context.Context, node string, q *scale.RollupQuery, each func(node string, r *scale.Rollup) error) error {
-	rows, err := s.read.QueryContext(ctx, `SELECT from_s, data FROM rollup
-		WHERE span_s = ? AND node = (SELECT id FROM sample_node WHERE name = ?) AND from_s >= ? AND from_s < ? ORDER BY from_s`,
-		seconds(q.Span), node, q.From.Unix(), q.To.Unix())
+	var id int64
+	err := s.read.QueryRowContext(ctx, `SELECT id FROM sample_node WHERE name = ?`, node).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	first, ok := rowPlace(q.Span, id, q.From)
+	end, _ := rowPlace(q.Span, id, q.To)
+	if !ok {
+		return fmt.Errorf("spans of %v are not stored", q.Span)
+	}
+	rows, err := s.read.QueryContext(ctx, `SELECT place & ?3, data FROM rollup WHERE place >= ?1 AND place < ?2 ORDER BY place`, first, end, int64(1)<<nodeShift-1)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,9 @@ func newYard(t testing.TB, most int, downAfter time.Duration) *yard {
 	if err := os.Symlink(bin, filepath.Join(y.dir, "program")); err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf("redis: %s\nregion: eu\nlog: {format: text}\ndrain: {window: 500ms, timeout: 10s}\nsession: {resume: 5s}\n"+
+	// Connections that are evened out among nodes would leave the load generator, which
+	// does not follow them.
+	config := fmt.Sprintf("redis: %s\nregion: eu\nrebalance_per_s: 0\nlog: {format: text}\ndrain: {window: 500ms, timeout: 10s}\nsession: {resume: 5s}\n"+
 		"scaling: {mode: act, min: 1, max: %d, down_after: %v, provision: 1m}\nactuate: {kind: command, command: [%s, %s], pause: 1s}\n",
 		redis.URL(), most, downAfter, filepath.Join(y.dir, "platform.sh"), y.dir)
 	for name, text := range map[string]string{"platform.sh": platform, "ports": strings.Join(ports, "\n") + "\n", "agentnet.yaml": config} {

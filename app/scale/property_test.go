@@ -92,8 +92,8 @@ func (w *world) inputs(at time.Time, n int, each float64) Inputs {
 // the promises of the package.
 func TestRandomHistories(t *testing.T) {
 	histories, length := 2000, 900
-	if testing.Short() {
-		histories = 300
+	if testing.Short() || raceEnabled {
+		histories = 250 // the plain run has them all
 	}
 	for seed := range uint64(histories) {
 		if err := holdsPromises(seed, length, Decide); err != nil {

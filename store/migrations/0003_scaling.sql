@@ -7,15 +7,15 @@ CREATE TABLE sample_node (
 
 INSERT INTO sample_node (id, name, last_s) VALUES (0, '', 0);
 
--- Samples summed up over spans of 10 s, 1 min and 15 min (span_s); data is the
--- form of scale.Rollup. Times are seconds since 1970.
+-- Samples summed up over spans of 10 s, 1 min and 15 min; data is the form of
+-- scale.Rollup. place is number of the span (0, 1, 2) << 58 + node << 34 + beginning
+-- in seconds since 1970: rows of one node lie together, in the order of time, and no
+-- index is needed. (A table without rowid would give every row of more than 1 KB a
+-- page of its own.)
 CREATE TABLE rollup (
-	span_s INTEGER NOT NULL,
-	node   INTEGER NOT NULL,
-	from_s INTEGER NOT NULL,
-	data   BLOB    NOT NULL,
-	PRIMARY KEY (span_s, node, from_s)
-) STRICT, WITHOUT ROWID;
+	place INTEGER NOT NULL PRIMARY KEY,
+	data  BLOB    NOT NULL
+) STRICT;
 
 -- The scaling log: one chain of hashes for each origin, which is the node that
 -- wrote it. place is the order in which rows came here. All columns but place and
