@@ -15,14 +15,14 @@ import (
 func (c *Config) Doctor() doctor.Config {
 	d := doctor.Config{
 		Data: c.Data, Listen: c.Listen, BasePath: c.BasePath, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
-		TLSCert: c.TLS.Cert, TLSKey: c.TLS.Key, ACME: len(c.TLS.ACME.Domains) > 0, Redis: c.Redis, Connections: c.Limits.Connections,
+		TLSCert: c.TLS.Cert, TLSKey: c.TLS.Key, ACME: len(c.TLS.ACME.Domains) > 0, Redis: c.redisURL(), Connections: c.Limits.Connections,
 		Bounds: []doctor.Bound{
 			{Key: "queue.total_bytes", Bytes: int64(c.Queue.TotalBytes)},
 			{Key: "mailbox.bytes", Bytes: int64(c.Mailbox.Bytes)},
 			{Key: "dedup.keys × 100 B", Bytes: int64(c.Dedup.Keys) * 100},
 		},
 	}
-	if c.Redis == "" {
+	if d.Redis == "" {
 		d.Bounds = append(d.Bounds, doctor.Bound{Key: "embedded.max_bytes", Bytes: int64(c.Embedded.MaxBytes)})
 	}
 	d.Database = func(ctx context.Context) (doctor.Database, error) {

@@ -30,5 +30,6 @@ func (c *restoreCommand) Run(ctx context.Context, env *Env) error {
 	if r.Aside != "" {
 		fmt.Fprintf(env.Stdout, "what was there before is in %s; remove it when all is well\n", r.Aside)
 	}
-	return nil
+	_, err = fmt.Fprintln(env.Stdout, "tokens and accounts are as they were then: what was revoked later has to be revoked again, unless other nodes of the relay know of it")
+	return err
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,23 @@ func TestProxyPassesEverything(t *testing.T) {
 			if f.Check == "proxy_headers" && !strings.Contains(f.Evidence, "the proxy is trusted; the server takes 127.0.0.1") {
 				t.Errorf("got %+v", f)
 			}
+		}
+
+		// The server examines itself, through the proxy.
+		req, err := http.NewRequest("GET", s.url+"/v1/doctor", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		var own struct{ Findings []doctor.Finding }
+		s.json(s.http("127.0.0.1"), req, &own)
+		for _, f := range own.Findings {
+			if slices.Contains([]string{"proxy_headers", "websocket", "stream", "public_url", "database", "journal"}, f.Check) && f.Result != doctor.OK {
+				t.Errorf("the server's own doctor found: %+v", f)
+			}
+		}
+		if len(own.Findings) < 20 {
+			t.Errorf("got %d findings, want all", len(own.Findings))
 		}
 
 		// The server sees where a client really comes from, whatever it writes.
