@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -10,7 +11,9 @@ import (
 
 	"agentnet/app/account"
 	"agentnet/app/apptest"
+	"agentnet/app/auth"
 	"agentnet/app/client"
+	"agentnet/app/wire"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -207,11 +210,23 @@ func TestHostileNamesOnAccessPages(t *testing.T) {
 		}
 		_ = desk.Record(t.Context(), account.Entry{Actor: name, Via: name, Action: name, Target: name, Outcome: account.Refused, Detail: name, Address: name})
 	}
-	b := openBrowser(t, time.Minute)
+	c := n.Dial("evil/a", wire.JSON, func(c *client.Config) {
+		c.Token = n.Token("evil/a", func(s *auth.TokenSpec) { s.Name = hostile[0] })
+	})
+	card, _ := json.Marshal(map[string]string{"name": hostile[0], "description": hostile[1], "url": hostile[4]})
+	if err := c.Profile(t.Context(), wire.Profile{Card: card}); err != nil {
+		t.Fatal(err)
+	}
+	b := openBrowser(t, 90*time.Second)
 	b.resize(desktop)
 	b.signIn(n.URL, n.SignIn(account.Admin))
-	for _, path := range []string{"/access", "/access/accounts", "/access/sessions", "/audit", "/access?q=" + url.QueryEscape(hostile[1]), "/audit?actor=" + url.QueryEscape(hostile[1]) + "&from=" + url.QueryEscape(hostile[0]),
-		"/access/sessions?account=" + url.QueryEscape(hostile[2]), "/access?said=" + url.QueryEscape(hostile[0])} {
+	query := "?q=" + url.QueryEscape(hostile[1]) + "&agent=" + url.QueryEscape(hostile[0])
+	var paths []string
+	for _, path := range consolePages {
+		paths = append(paths, path+query)
+	}
+	for _, path := range append(paths, "/agents?agent=evil%2Fa", "/login?next="+url.QueryEscape(hostile[0]), "/access", "/access/accounts", "/access/sessions", "/audit", "/access?q="+url.QueryEscape(hostile[1]), "/audit?actor="+url.QueryEscape(hostile[1])+"&from="+url.QueryEscape(hostile[0]),
+		"/access/sessions?account="+url.QueryEscape(hostile[2]), "/access?said="+url.QueryEscape(hostile[0])) {
 		b.open(n.URL + path)
 		var title string
 		b.eval(`document.title`, &title)

@@ -17,6 +17,7 @@ const (
 	sessionCookie = "agentnet"
 	formCookie    = "agentnet_form"   // ties a form to a browser that is not signed in
 	deviceCookie  = "agentnet_device" // marks a browser that was in before
+	freshCookie   = "agentnet_fresh"  // for some seconds after a sign-in
 )
 
 // Secure says that the browser reaches us over TLS, as far as that is known.
@@ -57,13 +58,17 @@ func (g *Gate) setCookie(c *fiber.Ctx, name, value string, life time.Duration) {
 // whomever, is replaced: nobody can plant a session.
 func (g *Gate) Admit(c *fiber.Ctx, t account.Ticket, lifetime time.Duration) {
 	g.setCookie(c, sessionCookie, t.Session, lifetime)
+	g.setCookie(c, freshCookie, "1", 10*time.Second)
 	if t.Device != "" {
 		g.setCookie(c, deviceCookie, t.Device, 400*24*time.Hour)
 	}
 }
 
 // Forget removes the session from the browser.
-func (g *Gate) Forget(c *fiber.Ctx) { g.setCookie(c, sessionCookie, "", -1) }
+func (g *Gate) Forget(c *fiber.Ctx) {
+	g.setCookie(c, sessionCookie, "", -1)
+	g.setCookie(c, freshCookie, "", -1)
+}
 
 // Secret is the session's secret that the browser sent, whatever its stage.
 func (g *Gate) Secret(c *fiber.Ctx) string { return c.Cookies(g.CookieName(c, sessionCookie)) }

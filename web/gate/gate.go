@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/account"
@@ -74,6 +75,8 @@ type Gate struct {
 	cfg    Config
 	origin string // of PublicURL, "" when not known
 	routes []Route
+
+	waiting atomic.Int32 // requests that wait for a fresh session
 }
 
 // New checks the configuration.
@@ -222,7 +225,7 @@ func (g *Gate) look(c *fiber.Ctx) *visit {
 	}
 	ctx, cancel := context.WithTimeout(c.UserContext(), 5*time.Second)
 	defer cancel()
-	v.visitor, v.err = g.cfg.Accounts.Visit(ctx, secret)
+	v.visitor, v.err = g.visit(c, ctx, secret)
 	switch {
 	case v.err == nil:
 		v.in, v.secret = true, secret
@@ -232,6 +235,39 @@ func (g *Gate) look(c *fiber.Ctx) *visit {
 		g.cfg.Logger.Warn("a session could not be read", "error", v.err)
 	}
 	return v
+}
+
+// A browser that has just signed in may reach another node with its next request,
+// a moment before that node has heard of the session: it is waited for, by so many
+// requests at a time, for so long.
+const (
+	freshWaits = 32
+	freshTime  = 1500 * time.Millisecond
+	freshEvery = 50 * time.Millisecond
+)
+
+// visit looks a session up, with some patience right after a sign-in.
+func (g *Gate) visit(c *fiber.Ctx, ctx context.Context, secret string) (account.Visitor, error) {
+	v, err := g.cfg.Accounts.Visit(ctx, secret)
+	if !errors.Is(err, account.ErrSignedOut) || c.Cookies(g.CookieName(c, freshCookie)) == "" {
+		return v, err
+	}
+	if g.waiting.Add(1) > freshWaits {
+		g.waiting.Add(-1)
+		return v, err
+	}
+	defer g.waiting.Add(-1)
+	tick := time.NewTicker(freshEvery)
+	defer tick.Stop()
+	for end := time.Now().Add(freshTime); errors.Is(err, account.ErrSignedOut) && time.Now().Before(end); {
+		select {
+		case <-tick.C:
+			v, err = g.cfg.Accounts.Visit(ctx, secret)
+		case <-ctx.Done():
+			return v, err
+		}
+	}
+	return v, err
 }
 
 // Visitor answers who is signed in. The error says that it cannot be known now.
