@@ -77,7 +77,7 @@ var mayImport = map[string][]string{
 	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
 		"app/account", "app/account/oidc",
-		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "app/monitor", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "app/scale/watch"},
+		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "app/monitor", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "web/ui", "app/scale/watch"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth", "app/account"},
 	"app/cli": {"app/drill", "app/incident", "app/runbook", "app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
 		"app/account", "app/chain"},

@@ -26,7 +26,7 @@ func (s *Server) openBoard(files *static.Files) (err error) {
 	sources := s.cfg.Pages
 	sources.Access = s.cfg.Access
 	s.board, err = dash.NewBoard(dash.BoardConfig{Page: s.page, Relay: relay, Files: files, Who: s.visitor, Note: gate.Note,
-		Base: s.cfg.Base, Name: s.cfg.Relay.Stats().Node, Version: s.cfg.Version, Sources: sources, Logger: s.cfg.Logger})
+		Base: s.cfg.Base, Name: s.cfg.Relay.Stats().Node, Version: s.cfg.Version, Sources: sources, PublicStatus: s.cfg.PublicPage, Logger: s.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("web: %w", err)
 	}

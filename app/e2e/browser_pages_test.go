@@ -60,13 +60,14 @@ func talk(ctx context.Context, c *client.Client, i int) {
 }
 
 // consolePages are all pages of the console.
-var consolePages = append([]string{"/", "/trends", "/log", "/alerts", "/agents", "/channels", "/more"}, accessPages...)
+var consolePages = append([]string{"/", "/trends", "/capacity", "/log", "/alerts", "/simulator", "/simulator?scenario=daily&connections=3000", "/agents", "/channels",
+	"/nodes", "/broker", "/settings", "/settings?examine=1", "/privacy", "/more"}, accessPages...)
 
 func TestEveryPageInABrowser(t *testing.T) {
 	n := apptest.Start(t, nil)
 	inhabit(t, n, 12)
 	cookie := n.SignIn(account.Admin)
-	b := openBrowser(t, 2*time.Minute)
+	b := openBrowser(t, 3*time.Minute)
 	b.signIn(n.URL, cookie)
 	for _, s := range []screen{desktop, phone, small} {
 		b.resize(s)
@@ -92,5 +93,5 @@ func shotName(path string) string {
 	if path == "/" {
 		return "overview"
 	}
-	return strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "-")
+	return strings.NewReplacer("/", "-", "?", "-", "=", "-", "&", "-").Replace(strings.TrimPrefix(path, "/"))
 }

@@ -288,7 +288,7 @@ func (b *Board) alertHistory(r *request, rng timeRange) (out []eventRow) {
 	}
 	for i := range entries {
 		e := &entries[i]
-		out = append(out, eventRow{when: e.At, at: r.stamp(e.At), text: sentence(e.Summary), note: strconv.FormatUint(e.Seq, 10), path: entryPath(r, e)})
+		out = append(out, eventRow{when: e.At, at: r.stamp(e.At), text: e.Summary, note: strconv.FormatUint(e.Seq, 10), path: entryPath(r, e)})
 	}
 	return out
 }

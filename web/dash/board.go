@@ -54,6 +54,9 @@ type BoardConfig struct {
 	Links []Link
 	// Note tells the audit log what a change was done to. Nil: it is not told.
 	Note func(c *fiber.Ctx, target, detail string)
+	// PublicStatus shows everybody whether the server works, at /status and as
+	// /badge.svg.
+	PublicStatus bool
 	// Viewers bounds the open streams. Defaults to 512.
 	Viewers int
 	Logger  *slog.Logger
@@ -67,6 +70,8 @@ type Board struct {
 	cache        cache
 	learnt       learnt
 	pack         packer
+	examination  examination
+	heavy        chan struct{} // one element for each simulation that runs
 	rosters      rosters
 	channelCache channelCache
 	shown        map[string]func(*request) (*view, error) // pages by path
@@ -80,7 +85,7 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 	if cfg.Viewers <= 0 {
 		cfg.Viewers = 512
 	}
-	b := &Board{cfg: cfg}
+	b := &Board{cfg: cfg, heavy: make(chan struct{}, simulations)}
 	b.shown = b.pages()
 	maps.Copy(b.shown, b.accessPages())
 	b.stream = newStream(b, cfg.Viewers)
@@ -125,6 +130,7 @@ func (b *Board) Routes() []Route {
 	b.addTables(add)
 	b.addActs(add)
 	b.addAccessActs(add)
+	b.addStatus(add)
 	return out
 }
 

@@ -29,7 +29,7 @@ func (b *Board) events(r *request, rng timeRange, most int) []eventRow {
 	for i := range entries {
 		e := &entries[i]
 		kind, icon, word := entryLook(e)
-		out = append(out, eventRow{when: e.At, at: r.clock(e.At), kind: kind, icon: icon, word: word, text: sentence(e.Summary), note: e.Actor, path: entryPath(r, e)})
+		out = append(out, eventRow{when: e.At, at: r.clock(e.At), kind: kind, icon: icon, word: word, text: e.Summary, note: e.Actor, path: entryPath(r, e)})
 	}
 	return out
 }
@@ -45,7 +45,7 @@ func entryLook(e *scale.LogEntry) (kind, icon, word string) {
 	case scale.KindDecision:
 		return "none", "up", "Decision"
 	case scale.KindAlert:
-		return "warn", "warn", "Alert"
+		return "none", "warn", "Alert"
 	case scale.KindWalk:
 		return "none", "log", "Walk"
 	case scale.KindAction:

@@ -153,7 +153,7 @@ func entryID(e *scale.LogEntry) string { return e.Origin + ":" + strconv.FormatU
 
 func logRowOf(r *request, e *scale.LogEntry) logRow {
 	kind, icon, word := entryLook(e)
-	row := logRow{id: entryID(e), at: e.At.In(r.zone).Format("15:04:05"), kind: kind, icon: icon, word: word, text: sentence(e.Summary), actor: e.Actor,
+	row := logRow{id: entryID(e), at: e.At.In(r.zone).Format("15:04:05"), kind: kind, icon: icon, word: word, text: e.Summary, actor: e.Actor,
 		seq: strconv.FormatUint(e.Seq, 10), path: r.with("open", entryID(e), "replay", "") + "#" + rowAnchor(e)}
 	switch e.Kind {
 	case scale.KindOutcome:

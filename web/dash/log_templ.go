@@ -1278,7 +1278,7 @@ func logEntryBody(r *request, o *logOpen, operates bool) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = ui.Head("Row "+strconv.FormatUint(o.entry.Seq, 10)+" of the scaling log", sentence(o.entry.Summary)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var60), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Head("Row "+strconv.FormatUint(o.entry.Seq, 10)+" of the scaling log", o.entry.Summary).Render(templ.WithChildren(ctx, templ_7745c5c3_Var60), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -8,7 +8,13 @@ func (b *Board) pages() map[string]func(*request) (*view, error) {
 		"/channels":  b.channels,
 		"/trends":    b.trends,
 		"/log":       b.scalingLog,
+		"/capacity":  b.capacity,
 		"/alerts":    b.alerts,
+		"/simulator": b.simulator,
+		"/nodes":     b.nodes,
+		"/broker":    b.broker,
+		"/settings":  b.settings,
+		"/privacy":   b.privacy,
 		"/log/entry": b.logEntryPage,
 		"/more":      b.more,
 	}
@@ -17,6 +23,7 @@ func (b *Board) pages() map[string]func(*request) (*view, error) {
 func (b *Board) addActs(add func(method, path string, need Role, action string, handle func(*request) error)) {
 	add("POST", "/agents/disconnect", Operator, "agent.disconnect", b.disconnect)
 	add("POST", "/log/notes", Operator, "log.note", b.addNote)
+	add("POST", "/nodes/shed", Operator, "nodes.shed", b.shed)
 	add("POST", "/alerts/ack", Operator, "alert.ack", b.acknowledge)
 	add("POST", "/alerts/silence", Operator, "alert.silence", b.silence)
 	add("POST", "/alerts/unsilence", Operator, "alert.unsilence", b.unsilence)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"agentnet/app/doctor"
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
 )
@@ -41,37 +42,57 @@ func trendOf(h *watch.History, node string, s scale.Signal) *watch.Trend {
 // Nodes are the members of the fleet.
 type Nodes interface {
 	Members() []Member
-	// Drain asks the clients of a node to leave.
-	Drain(ctx context.Context, node string) error
+	// Shed asks so many clients of this node to go to others, and says how many went.
+	// Zero where no other node has room.
+	Shed(ctx context.Context, clients int) int
 }
 
 // A Member is one node.
 type Member struct {
 	Name, Region, Addr, Version, Fingerprint string
 	State                                    string // joining, ready, draining, gone
-	Self, Leader                             bool
+	Self, Leader, Routed                     bool
 	Started, Seen                            time.Time
 	RTT                                      time.Duration
 	Connections, Capacity                    int
 	CPU, Memory, MessagesPerS                float64
+	Drift                                    []string // settings in which it differs from this node
 }
 
 // Broker is Redis, embedded or external, as this node sees it.
 type Broker interface {
-	Facts() []Fact
+	// State is how it is in a word, with its colour, and in a sentence.
+	State() (kind, word, sentence string)
+	// Groups are facts under headings.
+	Groups() []Group
 }
 
-// Settings is how the server was configured.
+// A Group is facts under one heading.
+type Group struct {
+	Name  string
+	Facts []Fact
+}
+
+// Settings is how the server was configured, and what it keeps.
 type Settings interface {
 	// Entries lists every option with its value and where it comes from. Secrets are
-	// already hidden.
+	// hidden already.
 	Entries() []Setting
 	// Footer are the last facts of every page.
 	Footer() []string
+	// Examine looks for faults; it takes seconds.
+	Examine(ctx context.Context) []doctor.Finding
+	// Kept lists what is stored.
+	Kept() []Keeping
 }
 
 // A Setting is one option in effect.
 type Setting struct {
-	Name, Value, Source, Doc string
-	Secret                   bool
+	Name, Value, Default, Source, Doc string
+	Secret                            bool
+}
+
+// A Keeping is one kind of data that the server stores.
+type Keeping struct {
+	What, Where, Why, HowLong, Now string
 }

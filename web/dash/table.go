@@ -24,11 +24,16 @@ func (t *table) add(values ...any) { t.rows = append(t.rows, values) }
 // tabled are the pages that have rows for machines.
 func (b *Board) tabled() map[string]func(*request) (*table, error) {
 	return map[string]func(*request) (*table, error){
-		"/agents":   b.agentTable,
-		"/channels": b.channelTable,
-		"/trends":   b.trendTable,
-		"/log":      b.logTable,
-		"/alerts":   b.alertTable,
+		"/agents":    b.agentTable,
+		"/channels":  b.channelTable,
+		"/trends":    b.trendTable,
+		"/simulator": b.simulatedTable,
+		"/nodes":     b.nodeTable,
+		"/settings":  b.settingTable,
+		"/privacy":   b.privacyTable,
+		"/log":       b.logTable,
+		"/capacity":  b.limitTable,
+		"/alerts":    b.alertTable,
 	}
 }
 
