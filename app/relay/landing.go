@@ -66,6 +66,9 @@ func (h *Hub) landLetter(t *Turn, node string, p []byte) bool {
 		h.sendCopies(t, &m)
 	}
 	if onward := h.onward(l.To, l.Targets); len(onward) > 0 {
+		if h.agent(m.to) != nil { // its sessions here get it too, and need no other copy
+			h.landed.first(h.hashOf(m.id))
+		}
 		h.passOn(t, &m, &by, onward)
 		return true
 	}

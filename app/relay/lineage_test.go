@@ -183,7 +183,7 @@ func (h *annals) message(n *lineage, m *wire.Message) {
 	n.ids[m.MessageID] = true
 	s.got[n]++
 	stream := fmt.Sprint(s.from.number, s.class)
-	late := h.lossy && s.ttlMS > 0 // its outcome was lost: it was parked, and forwarded behind others
+	late := h.lossy && (s.ttlMS > 0 || s.outcome != wire.Delivered) // parked, and the parcel that took it along was lost and came again
 	if s.at >= n.born && n.last[stream] > number && !late {
 		h.fault("message %d came to %s/%d after %d of the same sender and class", number, n.agent, n.number, n.last[stream])
 	}

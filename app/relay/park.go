@@ -60,6 +60,13 @@ func (p *parkedMessage) hold(s *Session) bool {
 // pass notes that s has had the message on another way.
 func (p *parkedMessage) pass(s *Session) { p.mu.Lock(); p.had = append(p.had, s); p.mu.Unlock() }
 
+// passed says whether s has had the message on another way.
+func (p *parkedMessage) passed(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.had, s)
+}
+
 // travel notes that the message is on its way to another node, or that it did not get
 // there.
 func (p *parkedMessage) travel(away bool) { p.mu.Lock(); p.away = away; p.mu.Unlock() }
@@ -192,6 +199,7 @@ func (h *Hub) offer(t *Turn, p *parkedMessage) {
 		s.mu.Lock()
 		switch {
 		case s.ended:
+		case p.passed(s): // it had the message on another way
 		case !s.arriving && s.justCame(t) && s.hadLately(p.MessageID): // its old node sent it already
 			p.pass(s)
 		case s.live():

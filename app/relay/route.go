@@ -175,6 +175,9 @@ func (h *Hub) depart(t *Turn, r *route, x *crossing, m *letter, hosts []Host, he
 func (h *Hub) departHere(t *Turn, x *crossing, m *letter, live bool) {
 	o := parcel.Outcome{Result: parcel.Absent}
 	n, held := h.deliver(t, m, live)
+	if held { // no copy that another node parks is needed here
+		h.landed.first(h.hashOf(m.id))
+	}
 	switch {
 	case n > 0:
 		o = parcel.Outcome{Result: parcel.Delivered, Sessions: n}
