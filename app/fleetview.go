@@ -49,7 +49,7 @@ func (a *App) fleetView() func() api.Fleet {
 			view.Nodes = append(view.Nodes, viewed(m, s.Drift[m.Name]))
 			r := regions[m.Region]
 			if r == nil {
-				r = &api.Region{Region: m.Region}
+				r = &api.Region{Region: m.Region, Endpoints: a.node.Least(m.Region, 2)}
 				regions[m.Region] = r
 			}
 			r.Nodes++

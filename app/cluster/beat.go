@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// Channels of the bus. Nodes that reach the same Redis by different databases are
-// not apart: Pub/Sub knows no databases.
-func nodeChannel(node string) string     { return "agentnet:{" + node + "}:bus" }
-func regionChannel(region string) string { return "agentnet:region:{" + region + "}:bus" }
+// allChannel is what all nodes of one Redis listen to. Pub/Sub knows no databases:
+// nodes that reach the same Redis by different ones are not apart.
+const allChannel = "agentnet:{nodes}:bus"
+
+// nodeChannel is what one node listens to alone.
+func nodeChannel(node string) string { return "agentnet:{" + node + "}:bus" }
 
 // hello is what this node says of itself now; whole with its settings one by one.
 func (n *Node) hello(whole bool) []byte {
@@ -71,7 +73,7 @@ func (n *Node) beat(l *link) {
 	}
 	b := appendBroadcast(make([]byte, 0, 512), n.cfg.Name, n.life.Load())
 	b = appendRecord(b, topicHello, n.hello(false))
-	if _, err := l.publish(n.ctx, regionChannel(l.region), b); err == nil {
+	if _, err := l.publish(n.ctx, allChannel, b); err == nil {
 		n.count.beatsOut.Add(1)
 	}
 }

@@ -49,7 +49,8 @@ type Config struct {
 	media func(Region) medium
 }
 
-// A Region is one Redis and the nodes that share it.
+// A Region is a Redis and the nodes that listen there. Regions without a Redis of
+// their own need not be named.
 type Region struct {
 	Name string
 	URL  string
@@ -125,21 +126,21 @@ type Node struct {
 	leader   leadership
 	count    counters
 	tide     tide
-	strange  atomic.Pointer[string] // region without a link, as last heard
 
-	mu        sync.Mutex
-	addr      string
-	load      Load
-	ready     bool
-	draining  bool
-	left      bool
-	waitsFor  string              // why it is not ready
-	listening map[string]struct{} // channels to which the subscription stands
-	echoed    time.Time           // when the first beat of this life was heard back
-	silent    time.Duration
-	fatal     error
-	redis     RedisHealth
-	drift     map[string][]string
+	mu            sync.Mutex
+	addr          string
+	load          Load
+	ready         bool
+	draining      bool
+	left          bool
+	waitsFor      string              // why it is not ready
+	listening     map[string]struct{} // channels to which the subscription stands
+	echoed        time.Time           // when the first beat of this life was heard back
+	silent        time.Duration
+	fatal         error
+	redis         RedisHealth
+	redisCommands int64 // that it had done then
+	drift         map[string][]string
 }
 
 // New makes a node and tries to reach Redis. When Redis is down it goes on trying in
@@ -246,7 +247,7 @@ func (n *Node) Run(ctx context.Context) error {
 		n.wg.Go(func() { n.serveLink(l) })
 	}
 	n.wg.Go(func() { n.listen(nodeChannel(n.cfg.Name)) })
-	n.wg.Go(func() { n.listen(regionChannel(n.cfg.Region)) })
+	n.wg.Go(func() { n.listen(allChannel) })
 	n.wg.Go(n.keep)
 	n.wg.Go(n.broker.connect)
 	n.wg.Go(n.ticks)
@@ -365,14 +366,13 @@ func (n *Node) reaches(name string) bool {
 // settled reports whether this node knows who else is there.
 func (n *Node) settled() bool { return n.settledFlag.Load() }
 
-// linkTo returns the way into a region, nil when none is configured.
-func (n *Node) linkTo(region string) *link { return n.links[region] }
-
-// strangeRegion notes a node of a region that is not configured here.
-func (n *Node) strangeRegion(h *hello) {
-	if last := n.strange.Swap(&h.region); last == nil || *last != h.region {
-		n.log.Error("cluster: a node of an unknown region was heard; add the region to regions in the configuration of all nodes", "node", h.name, "region", h.region)
+// linkTo returns the way into a region. One that is not configured, and of which a
+// node was heard all the same, shares this region's Redis.
+func (n *Node) linkTo(region string) *link {
+	if l := n.links[region]; l != nil {
+		return l
 	}
+	return n.own
 }
 
 // ownURL is the Redis of this node's region, "" for an embedded one.

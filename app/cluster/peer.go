@@ -94,10 +94,7 @@ func (p *peer) hear(h *hello) {
 	p.info, p.seen, p.silent = *h, time.Now(), 0
 	p.goneFor.Store(0)
 	if p.alive.Load() == 0 {
-		if p.link = p.node.linkTo(h.region); p.link == nil {
-			p.node.strangeRegion(h)
-			return
-		}
+		p.link = p.node.linkTo(h.region)
 		p.begin()
 	}
 	if slices.Contains(h.hears, p.node.life.Load()) {

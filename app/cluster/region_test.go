@@ -91,7 +91,9 @@ func TestRegions(t *testing.T) {
 	}
 
 	w.sever("south", true)
-	eventually(t, 8*time.Second, func() bool { return e1.relay.has("left s1 planned=false") && w1.relay.has("left s1 planned=false") })
+	eventually(t, 8*time.Second, func() bool {
+		return e1.relay.has("left s1 planned=false") && e2.relay.has("left s1 planned=false") && w1.relay.has("left s1 planned=false")
+	})
 	start := time.Now()
 	if home, err = e2.fleet.Claim(within(t), "news", "E"); err != nil || home.Node != "e2" || time.Since(start) > time.Second {
 		t.Errorf("Claim without the south: %v, %v after %v", home, err, time.Since(start))
@@ -138,7 +140,9 @@ func TestDeadRegion(t *testing.T) {
 	settle(t, e1, e2, w1)
 	w.redis["west"].Pause()
 	defer w.redis["west"].Resume()
-	eventually(t, 8*time.Second, func() bool { return w1.fleet.Cut() && e1.relay.has("left w1 planned=false") })
+	eventually(t, 8*time.Second, func() bool {
+		return w1.fleet.Cut() && e1.relay.has("left w1 planned=false") && e2.relay.has("left w1 planned=false")
+	})
 	flood(t, []*member{e1, e2}, 500)
 	if h, err := w1.fleet.Claim(within(t), "news", "W"); err != nil || h.Node != "w1" {
 		t.Errorf("Claim in the dead region: %v, %v", h, err)
@@ -146,4 +150,19 @@ func TestDeadRegion(t *testing.T) {
 	w.redis["west"].Resume()
 	settle(t, e1, e2, w1)
 	flood(t, []*member{e1, e2, w1}, 200)
+}
+
+// TestRegionsShareRedis lets nodes of two regions that were not told of any be one
+// relay over one Redis.
+func TestRegionsShareRedis(t *testing.T) {
+	s := &store{config: BrokerConfig{URL: redistest.Single(t).URL()}}
+	east, west := nodeConfig(t, s, "e1"), nodeConfig(t, s, "w1")
+	east.Region, west.Region = "east", "west"
+	nodes := []*member{startNode(t, east), startNode(t, west)}
+	settle(t, nodes...)
+	flood(t, nodes, 200)
+	eventually(t, 10*time.Second, func() bool { return nodes[0].Leader().Mine && nodes[1].Leader().Mine })
+	if got := nodes[0].Least("west", 1); len(got) != 1 {
+		t.Errorf("Least(west) = %v, want the other node", got)
+	}
 }

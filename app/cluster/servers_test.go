@@ -292,7 +292,7 @@ func TestClusterSlotMove(t *testing.T) {
 	c := redistest.StartCluster(t)
 	nodes := startNodes(t, &store{config: BrokerConfig{URL: c.URL()}}, "a", "b")
 	flood(t, nodes, 100)
-	for _, channel := range []string{nodeChannel("a"), nodeChannel("b"), regionChannel("local"), nodeChannel("b")} {
+	for _, channel := range []string{nodeChannel("a"), nodeChannel("b"), allChannel, nodeChannel("b")} {
 		slot := c.Slot(channel)
 		c.MoveSlot(slot, (c.Owner(slot)+1)%3)
 		flood(t, nodes, 200)

@@ -147,9 +147,13 @@ func (n *Node) watchRedis() {
 	h := RedisHealth{At: time.Now(), Took: time.Since(start), Version: said["redis_version"], Mode: said["redis_mode"], Role: said["role"],
 		UsedMemory: number("used_memory"), MaxMemory: number("maxmemory"), Evicted: number("evicted_keys"), Rejected: number("rejected_connections"),
 		OpsPerS: float64(number("instantaneous_ops_per_sec")), Clients: int(number("connected_clients")), Nodes: max(int(number("nodes")), 1)}
+	commands := number("total_commands_processed")
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.redis = h
+	if _, ok := said["instantaneous_ops_per_sec"]; !ok && n.redisCommands > 0 && commands >= n.redisCommands { // the embedded store does not say
+		h.OpsPerS = float64(commands-n.redisCommands) / max(h.At.Sub(n.redis.At).Seconds(), 0.001)
+	}
+	n.redis, n.redisCommands = h, commands
 }
 
 // drifts notes which settings of a node differ from here. It knows only what the
