@@ -49,6 +49,8 @@ func TestBruteForce(t *testing.T) {
 	}
 }
 
+const secretName = "hunter2-my-password"
+
 func TestNamesCannotBeGuessed(t *testing.T) {
 	g := newGuarded(t)
 	if err := g.people.SetDisabled(t.Context(), "otto", true); err != nil {
@@ -64,6 +66,10 @@ func TestNamesCannotBeGuessed(t *testing.T) {
 		if a != answers[0] {
 			t.Errorf("answer %d differs:\n%s\n%s", i+1, a, answers[0])
 		}
+	}
+	g.browser().signIn(secretName, goodPassword) // a password in the wrong field
+	if got := fmt.Sprint(g.actions(account.AuditFilter{})); strings.Contains(got, secretName) || strings.Contains(g.log.String(), secretName) {
+		t.Errorf("what was typed as a name is written down: %s", got)
 	}
 	if strings.Contains(g.log.String(), "wrong wrong") || strings.Contains(g.log.String(), goodPassword) {
 		t.Error("the log has a password")
@@ -137,10 +143,10 @@ func TestCookieFlags(t *testing.T) {
 		secure             bool
 	}{
 		{"plain http", "", "", false, "agentnet", "/", false},
-		{"plain http below a path", "/relay", "", false, "agentnet", "/relay/", false},
+		{"plain http below a path", "/relay", "", false, "agentnet", "/relay", false},
 		{"TLS", "", "", true, "__Host-agentnet", "/", true},
 		{"behind a proxy with TLS", "", "https://relay.example", false, "__Host-agentnet", "/", true},
-		{"TLS below a path", "/relay", "https://relay.example/relay", false, "__Secure-agentnet", "/relay/", true},
+		{"TLS below a path", "/relay", "https://relay.example/relay", false, "__Secure-agentnet", "/relay", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := newGuarded(t, func(c *Config) { c.Base, c.PublicURL, c.TLS = tt.base, tt.public, tt.tls })

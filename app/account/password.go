@@ -24,8 +24,9 @@ const (
 	saltLen     = 16
 	keyLen      = 32
 	// hashWait is how long one waits for its turn, hashQueue how many wait.
-	hashWait  = 4 * time.Second
-	hashQueue = 32
+	hashWait      = 4 * time.Second
+	hashQueue     = 32
+	strangerQueue = 20
 	// maxMemory and maxTime bound what a stored hash may ask for.
 	maxMemory = 256 << 10 // KiB
 	maxTime   = 16
@@ -89,9 +90,14 @@ func newHasher(cost Cost, slots int) *hasher {
 	return h
 }
 
-// turn waits for a slot and returns what gives it back.
-func (h *hasher) turn(ctx context.Context) (func(), error) {
-	if h.waiting.Add(1) > hashQueue {
+// turn waits for a slot and returns what gives it back. Strangers have the first
+// part of the queue only: they cannot fill it up before somebody who is known.
+func (h *hasher) turn(ctx context.Context, stranger bool) (func(), error) {
+	room := int32(hashQueue)
+	if stranger {
+		room = strangerQueue
+	}
+	if h.waiting.Add(1) > room {
 		h.waiting.Add(-1)
 		return nil, ErrBusy
 	}
@@ -110,7 +116,7 @@ func (h *hasher) turn(ctx context.Context) (func(), error) {
 
 // hash makes the text that is stored for a password.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	done, err := h.turn(ctx)
+	done, err := h.turn(ctx, false)
 	if err != nil {
 		return "", err
 	}
@@ -130,8 +136,8 @@ func (h *hasher) encode(password string) string {
 // check compares a password with a stored hash. For "" it does the same work and
 // answers false. again says that the hash was made with less work than is usual
 // now.
-func (h *hasher) check(ctx context.Context, stored, password string) (ok, again bool, err error) {
-	done, err := h.turn(ctx)
+func (h *hasher) check(ctx context.Context, stored, password string, stranger bool) (ok, again bool, err error) {
+	done, err := h.turn(ctx, stranger)
 	if err != nil {
 		return false, false, err
 	}

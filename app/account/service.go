@@ -247,7 +247,7 @@ func (s *Service) ChangePassword(ctx context.Context, session, old, new string, 
 	if wait := s.codes.take("password " + a.Name + " " + visitor.Session); wait > 0 {
 		return &WaitError{wait}
 	}
-	ok, _, err := s.hasher.check(ctx, a.Password, old)
+	ok, _, err := s.hasher.check(ctx, a.Password, old, false)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (s *Service) SignIn(ctx context.Context, name, password string, from Attemp
 	counted, err := s.admit(name, from)
 	if err != nil {
 		s.throttled.Add(1)
-		s.recordFailure(ctx, Entry{Actor: printable(name), Via: from.via(), Address: from.Address, Action: "sign_in", Outcome: Refused, Detail: "too many attempts"})
+		s.recordFailure(ctx, Entry{Actor: "(not looked at)", Via: from.via(), Address: from.Address, Action: "sign_in", Outcome: Refused, Detail: "too many attempts"})
 		return Ticket{}, err
 	}
 	a, err := s.rows.Account(ctx, name)
@@ -61,22 +61,22 @@ func (s *Service) SignIn(ctx context.Context, name, password string, from Attemp
 		return Ticket{}, fmt.Errorf("sign in: %w", err)
 	}
 	known := err == nil
-	ok, again, err := s.hasher.check(ctx, a.Password, password)
+	ok, again, err := s.hasher.check(ctx, a.Password, password, counted.stranger)
 	if err != nil {
 		counted.giveBack()
 		return Ticket{}, err
 	}
 	if !ok || !known || !a.active() {
 		s.signInFailures.Add(1)
-		s.log.Warn("sign-in refused", "account", printable(name), "client", from.Address) // one line for programs such as fail2ban
-		detail := "wrong password"
+		who, detail := a.Name, "wrong password"
 		switch {
-		case !known:
-			detail = "no such account"
+		case !known: // what was typed may be a password in the wrong field
+			who, detail = "(unknown)", "no such account"
 		case ok:
 			detail = "the account is disabled"
 		}
-		s.recordFailure(ctx, Entry{Actor: printable(name), Via: from.via(), Address: from.Address, Action: "sign_in", Target: printable(name), Outcome: Refused, Detail: detail})
+		s.log.Warn("sign-in refused", "account", who, "client", from.Address) // one line for programs such as fail2ban
+		s.recordFailure(ctx, Entry{Actor: who, Via: from.via(), Address: from.Address, Action: "sign_in", Target: who, Outcome: Refused, Detail: detail})
 		return Ticket{}, ErrRefused
 	}
 	if again {
@@ -90,8 +90,7 @@ func (s *Service) SignIn(ctx context.Context, name, password string, from Attemp
 	return s.welcome(ctx, &a, "password", from)
 }
 
-// printable is a name that somebody typed, if it could be one: else it may be a
-// password in the wrong field.
+// printable is a name that another place told, if it could be an account's.
 func printable(name string) string {
 	if CheckName(name) != nil {
 		return "(no account name)"
@@ -137,8 +136,9 @@ func (s *Service) rehash(ctx context.Context, a Account, password string) {
 
 // counted is an attempt that was counted and may turn out to be no guess.
 type counted struct {
-	tables []*throttle
-	keys   []string
+	tables   []*throttle
+	keys     []string
+	stranger bool // the browser was never in as this account
 }
 
 func (c *counted) giveBack() {
@@ -164,16 +164,17 @@ func (s *Service) admit(name string, from Attempt) (*counted, error) {
 			return nil, err
 		}
 	} else {
+		c.stranger = true
 		if err := take(s.addresses, from.key()); err != nil {
 			return nil, err
 		}
 		if err := take(s.accounts, name); err != nil {
 			return nil, err
 		}
-	}
-	if s.hashes.take("") > 0 {
-		c.giveBack()
-		return nil, ErrBusy
+		if s.hashes.take("") > 0 { // a flood of strangers keeps nobody out who is known
+			c.giveBack()
+			return nil, ErrBusy
+		}
 	}
 	return c, nil
 }
@@ -280,7 +281,7 @@ func (s *Service) DropSecond(ctx context.Context, name, password string) error {
 	if err != nil {
 		return err
 	}
-	ok, _, err := s.hasher.check(ctx, a.Password, password)
+	ok, _, err := s.hasher.check(ctx, a.Password, password, false)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,11 @@ func (g *Gate) CookieName(c *fiber.Ctx, name string) string {
 // setCookie sets a cookie for the time given; 0 is until the browser is closed,
 // less removes it.
 func (g *Gate) setCookie(c *fiber.Ctx, name, value string, life time.Duration) {
-	cookie := &fiber.Cookie{Name: g.CookieName(c, name), Value: value, Path: g.cfg.Base + "/", HTTPOnly: true, Secure: g.Secure(c), SameSite: fiber.CookieSameSiteLaxMode}
+	path := g.cfg.Base // which is sent to the base path with and without a slash, and to no neighbour
+	if path == "" {
+		path = "/"
+	}
+	cookie := &fiber.Cookie{Name: g.CookieName(c, name), Value: value, Path: path, HTTPOnly: true, Secure: g.Secure(c), SameSite: fiber.CookieSameSiteLaxMode}
 	if life > 0 {
 		cookie.MaxAge = int(life / time.Second)
 	} else if life < 0 {
