@@ -29,6 +29,7 @@ type lineage struct {
 	finals  map[uint64]int
 	todo    []uint64          // requests to answer
 	clean   bool              // all that the last socket took was read
+	unread  bool              // what was read last was not all
 	waits   map[uint64]string // commands without an answer on this socket
 }
 
@@ -56,7 +57,7 @@ func (n *lineage) attach(p *peer, resume uint64) {
 // detach notes that the socket is gone.
 func (n *lineage) detach() {
 	unread, clean, full := n.p.sock.rest()
-	n.clean = clean
+	n.clean = clean && !n.unread
 	n.p = nil
 	for id := range n.waits { // an error that ended a request has no seq: it is lost with its socket
 		if _, ask := n.asks[id]; ask && (full || unread[id]) {

@@ -168,7 +168,8 @@ func (r *run) reconnect(n *lineage, want *wire.Resume) *peer {
 // read lets n handle up to limit events, all if it is below 0, and notices a close.
 func (r *run) read(n *lineage, limit int) {
 	evs := n.p.take()
-	if limit >= 0 && limit < len(evs) {
+	n.unread = limit >= 0 && limit < len(evs)
+	if n.unread {
 		evs = evs[:limit]
 	}
 	for i := range evs {
