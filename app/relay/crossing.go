@@ -222,7 +222,7 @@ func (h *Hub) crossed(t *Turn, x *crossing) {
 		ok.Outcome, ok.Sessions = wire.Delivered, x.sessions
 		t.count.live++
 		fallthrough
-	case x.parked, x.carried && x.err == nil:
+	case x.parked, x.carried: // a session that may come back keeps it
 		h.settle(t, x.once, &ok)
 		x.by.ok(t, &ok)
 	case x.err != nil && (x.ttl == 0 || x.onward):
