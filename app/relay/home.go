@@ -407,11 +407,11 @@ func (c *channel) skipTo(t *Turn, epoch string, offset uint64) {
 		}
 		s := sub.s
 		s.mu.Lock()
-		if sub.dead || s.ended {
+		if sub.dead || sub.paused || s.ended { // who comes back says where it was
 			s.mu.Unlock()
 			continue
 		}
-		fresh := &subscription{ch: c, s: s, index: sub.index, presence: sub.presence, paused: sub.paused, resumes: sub.resumes,
+		fresh := &subscription{ch: c, s: s, index: sub.index, presence: sub.presence, resumes: sub.resumes,
 			epoch: epoch, sent: offset, wrote: offset}
 		missed := unknownLoss
 		if at := sub.position(); same && offset >= at {
@@ -421,7 +421,7 @@ func (c *channel) skipTo(t *Turn, epoch string, offset uint64) {
 		if j := slices.Index(s.subs, sub); j >= 0 {
 			s.subs[j] = fresh
 		}
-		if missed != 0 && !fresh.paused {
+		if missed != 0 {
 			fresh.fallBehind()
 			c.pushGap(t, s, epoch, offset, missed)
 		}
