@@ -79,6 +79,7 @@ type subscription struct {
 	behind bool   // some of what it was handed is still in the queue
 	sent   uint64 // the last offset that was handed to the session, or was not for it
 	wrote  uint64 // the last of these before which nothing was left in the queue
+	turned bool   // among what is still in the queue is the beginning of the epoch
 	epoch  string // of sent; "" before it was in its place for the first time
 }
 

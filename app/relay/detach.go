@@ -6,6 +6,10 @@ import (
 	"agentnet/app/wire"
 )
 
+// beforeEpoch stands for the epoch of a subscriber who was not told of the present one.
+// No channel has it.
+const beforeEpoch = "-"
+
 // unplug forgets the socket and what was queued for it. Direct frames are in the
 // replay, channel messages in the channel's window: a subscription goes back to
 // what the socket was surely given. s.mu must be held.
@@ -17,6 +21,9 @@ func (s *Session) unplug(t *Turn) {
 		sub.paused = true
 		if sub.behind {
 			sub.behind, sub.sent = false, sub.wrote
+			if sub.turned { // nobody was told of this epoch: whatever comes next is behind a gap
+				sub.epoch, sub.turned = beforeEpoch, false
+			}
 		}
 	}
 	s.late = nil

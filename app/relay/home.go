@@ -415,7 +415,9 @@ func (c *channel) skipTo(t *Turn, epoch string, offset uint64) {
 			epoch: epoch, sent: offset, wrote: offset}
 		missed := unknownLoss
 		if at := sub.position(); same && offset >= at {
-			missed = offset - at
+			missed, fresh.wrote = offset-at, at // a gap that is lost with its socket has to be told again
+		} else {
+			fresh.turned = true
 		}
 		sub.dead = true // what is queued of it is part of the gap
 		if j := slices.Index(s.subs, sub); j >= 0 {

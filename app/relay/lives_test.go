@@ -16,7 +16,7 @@ import (
 )
 
 // nationRuns is how many seeds one test tries.
-const nationRuns = 9
+const nationRuns = 6
 
 // TestRandomLivesOfNodes lets clients live on several nodes that drain, die, and lose
 // parcels at random. Seeds that 3 divides lose nothing at all: nodes are drained and

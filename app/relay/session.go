@@ -206,7 +206,7 @@ func (s *Session) drain(t *Turn) {
 	}
 	if s.queue.Empty() && len(s.late) > 0 {
 		for _, sub := range s.late {
-			sub.behind, sub.wrote = false, sub.sent
+			sub.behind, sub.wrote, sub.turned = false, sub.sent, false
 		}
 		s.late = nil
 	}
