@@ -130,3 +130,28 @@ func TestSecondFactorOnPages(t *testing.T) {
 		}
 	}
 }
+
+func TestSignInPagesHaveNothingInline(t *testing.T) {
+	g := newGuarded(t)
+	b := g.browser()
+	inline := regexp.MustCompile(`(?i)\sstyle=|<style|<script[^>]*>[^<]|\son[a-z]+=|javascript:`)
+	check := func(path string) {
+		resp, page := b.do("GET", path, nil)
+		if got := resp.Header.Get("Content-Security-Policy"); got != contentPolicy {
+			t.Errorf("%s: got policy %q", path, got)
+		}
+		for name, want := range map[string]string{"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cache-Control": "no-store"} {
+			if got := resp.Header.Get(name); got != want {
+				t.Errorf("%s: got %s %q, want %q", path, name, got, want)
+			}
+		}
+		if found := inline.FindString(page); found != "" || !strings.Contains(page, "<main") {
+			t.Errorf("%s (%d) has %q inline, or is no page", path, resp.StatusCode, found)
+		}
+	}
+	for _, path := range []string{"/login", "/login?next=%2Faccount", "/setup/none", "/setup/" + strings.Repeat("A", 43)} {
+		check(path)
+	}
+	b.signIn("anna", goodPassword)
+	check("/account")
+}
