@@ -100,6 +100,7 @@ var inTests = map[string][]string{
 	"app/backup":  {"app/relay", "app/wire"},
 	// The engine at work is tested on the database that it works with.
 	"app/scale/watch": {"store"},
+	"web/api":         {"store"},
 }
 
 // home says which packages may import an outside module; "web/**" means web and

@@ -16,7 +16,7 @@ type responseTimes struct {
 }
 
 func (h *responseTimes) observe(d time.Duration) {
-	first := d.Seconds() / relay.Bound(0).Seconds()
+	first := d.Seconds() * (1 << 20) // in units of the first bound
 	i := 0
 	if first > 1 {
 		i = min(int(math.Ceil(4*math.Log2(first))), relay.HistogramBuckets-1)
