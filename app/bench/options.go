@@ -190,7 +190,8 @@ func fill[T comparable](value *T, fallback T) {
 
 // Command is `agentnet bench`.
 type Command struct {
-	Options `embed:""`
+	Options   `embed:""`
+	Calibrate bool `help:"Measure what a connection takes of memory and a message of the processors, and tell the server: its scaling then counts with that. Needs a token with the role admin."`
 }
 
 // ErrPlatform is what Run answers where the generator cannot run.
@@ -204,6 +205,9 @@ func (c *Command) Run(ctx context.Context, stdout io.Writer) error {
 	}
 	if IsWorker() {
 		return RunWorker(ctx, c.Options, os.Stdin, stdout)
+	}
+	if c.Calibrate {
+		return c.calibrate(ctx, stdout)
 	}
 	_, err := Run(ctx, c.Options, stdout)
 	return err

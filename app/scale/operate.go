@@ -70,8 +70,8 @@ func (e *Engine) SetRules(now time.Time, actor string, rules []Rule, c Capacity)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	entry, err := e.byPerson(KindConfig, now, actor, fmt.Sprintf("rules: %d to %d; capacity of an instance: %g connections, %g messages/s (%s)",
-		len(e.cfg.Rules), len(rules), next.capacity.Connections, next.capacity.Messages, next.capacity.Source),
+	entry, err := e.byPerson(KindConfig, now, actor, fmt.Sprintf("rules: %d to %d; capacity of an instance: %s connections, %s messages/s (%s)",
+		len(e.cfg.Rules), len(rules), exactly(next.capacity.Connections), exactly(next.capacity.Messages), next.capacity.Source),
 		configChange{What: "rules", Before: e.cfg.Rules, After: rules})
 	if err != nil {
 		return Entry{}, err

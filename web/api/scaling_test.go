@@ -52,7 +52,7 @@ func newScaled(t *testing.T) *node {
 	policy.Targets = []scale.Target{{Signal: scale.Connections, Value: 200}}
 	stats := relay.Stats{Node: "n1", Started: time.Now(), Connections: 42}
 	svc, err := watch.New(t.Context(), watch.Config{Node: "n1", Region: "eu", Store: scalingStore{db}, Logger: slog.New(slog.DiscardHandler),
-		Engine: scale.Config{Policy: policy, Rules: scale.DefaultRules()}, Sources: watch.Sources{Stats: func() relay.Stats { return stats }}})
+		Engine: scale.Config{Policy: policy, Rules: scale.DefaultRules()}, Sources: watch.Sources{Stats: func() relay.Stats { return stats }, Host: scale.NewHost("/", 2)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +139,10 @@ func TestScalingRoutes(t *testing.T) {
 		{"POST", "/v1/scaling/pause", `{}`, 400, "pause"},
 		{"POST", "/v1/scaling/pin", `{"count":1}`, 200, "pinned to 1"},
 		{"POST", "/v1/scaling/pin", `{"count":-1}`, 400, "pinned"},
+		{"POST", "/v1/scaling/capacity", `{"bytes_per_connection":0}`, 400, "above 0"},
+		{"POST", "/v1/scaling/capacity", `{"bytes_per_connection":10240,"cpu_us_per_message":50,"seen_connections":2000,"seen_messages":500}`, 200, "capacity of an instance: 20,000 connections, 5,000 messages/s (calibrated on"},
+		{"GET", "/v1/alerts/rules", "", 200, `"connections":20000,"messages":5000,"scale_at":14000`},
+		{"POST", "/v1/scaling/capacity", `{"reset":true}`, 200, "capacity of an instance: 1,000 connections, 100 messages/s (document"},
 		{"POST", "/v1/scaling/mode", `{"reset":true}`, 200, "mode observe to advise"},
 
 		{"GET", "/v1/alerts", "", 200, `"silences":[]`},

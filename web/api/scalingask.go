@@ -35,6 +35,8 @@ func (a *API) scalingAskRoutes() []Route {
 			Summary: "Sets the mode: observe, advise or act.", Doc: "It holds over restarts, on all nodes, until it is set again or taken back with reset."},
 		{Method: "POST", Path: "/v1/scaling/pause", Name: "scaling.pause", Access: Operator, Body: PauseBody{}, Reply: scale.LogEntry{}, handle: a.scalingPause, Codes: codes(),
 			Summary: "Pauses scaling: all, in (no fewer), out (no more), or none."},
+		{Method: "POST", Path: "/v1/scaling/capacity", Name: "scaling.capacity", Access: Admin, Body: CapacityBody{}, Reply: scale.LogEntry{}, handle: a.scalingCapacity, Codes: codes(),
+			Summary: "Puts a measured capacity of one instance in the place of the document's.", Doc: "agentnet bench --calibrate measures and sends it. It holds over restarts, on all nodes."},
 		{Method: "POST", Path: "/v1/scaling/pin", Name: "scaling.pin", Access: Operator, Body: PinBody{}, Reply: scale.LogEntry{}, handle: a.scalingPin, Codes: codes(),
 			Summary: "Pins the count to a number; 0 unpins it."},
 	}
@@ -232,4 +234,31 @@ func (a *API) scalingPin(c *fiber.Ctx, id *relay.Identity) error {
 		return &wire.Error{Code: wire.BadFrame, Message: "count: expected a number of instances, 0 to unpin"}
 	}
 	return a.operate(c, id, watch.Command{Op: watch.OpPolicy, Pinned: b.Count, Reason: b.Reason})
+}
+
+// CapacityBody is what a load generator measured of this node.
+type CapacityBody struct {
+	BytesPerConnection float64 `json:"bytes_per_connection,omitempty"`
+	BaseBytes          float64 `json:"base_bytes,omitempty" doc:"Memory without connections."`
+	MicrosPerMessage   float64 `json:"cpu_us_per_message,omitempty" doc:"Processor time of one accepted and delivered message, in microseconds."`
+	SeenConnections    float64 `json:"seen_connections,omitempty" doc:"The most that was really held."`
+	SeenMessages       float64 `json:"seen_messages,omitempty" doc:"The most that was really carried, per second."`
+	Reset              bool    `json:"reset,omitempty" doc:"The document's capacity again."`
+}
+
+func (a *API) scalingCapacity(c *fiber.Ctx, id *relay.Identity) error {
+	var b CapacityBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	cmd := watch.Command{Op: watch.OpCapacity, Reset: b.Reset}
+	if !b.Reset {
+		m := scale.Measurement{BytesPerConnection: b.BytesPerConnection, BaseBytes: b.BaseBytes, SeenConnections: b.SeenConnections, SeenMessages: b.SeenMessages}
+		capacity, err := a.cfg.Scaling.Calibrate(m, b.MicrosPerMessage/1e6, time.Now())
+		if err != nil {
+			return asScaling(err)
+		}
+		cmd.Capacity = &capacity
+	}
+	return a.operate(c, id, cmd)
 }

@@ -96,7 +96,11 @@ func (s *Service) recall(ctx context.Context, now time.Time) error {
 			s.ownRules = true
 		}
 	}
-	s.calibrated = capacity
+	if capacity != (scale.Capacity{}) && s.configured.Capacity == (scale.Capacity{}) {
+		if _, err := s.takeCapacity(now, "engine", capacity); err != nil {
+			s.log.Warn("the calibrated capacity is not used", "error", err)
+		}
+	}
 	s.engine.Recall(now, k)
 	s.stored.alerts = make(map[string]string)
 	for i := range alerts {
@@ -212,6 +216,7 @@ type word struct {
 	Policy    scale.Policy    `json:"policy"`
 	Override  Override        `json:"override"`
 	Rules     []scale.Rule    `json:"rules,omitempty"` // when they were changed at run time
+	Capacity  scale.Capacity  `json:"capacity"`        // as calibrated; zero: it was not
 }
 
 // tellEvery is how often the leader tells what it knows.
@@ -226,6 +231,7 @@ func (s *Service) tellKnowledge(now time.Time) {
 	w := word{Fence: s.fence, Override: s.override}
 	own := s.ownRules
 	s.mu.Unlock()
+	w.Capacity = s.capacity()
 	w.Knowledge, w.Policy = s.engine.Knowledge(now), s.engine.Policy()
 	if own {
 		w.Rules, _ = s.engine.Rules()
@@ -267,6 +273,14 @@ func (s *Service) adopt(from string, raw []byte) error {
 	if len(w.Rules) > 0 {
 		if err := s.takeRules(now, from, w.Rules); err != nil {
 			return err
+		}
+	}
+	if w.Capacity != s.capacity() && s.configured.Capacity == (scale.Capacity{}) {
+		if _, err := s.takeCapacity(now, from, w.Capacity); err != nil {
+			return err
+		}
+		if raw, err := json.Marshal(w.Capacity); err == nil {
+			s.hand.put(settingCapacity, string(raw))
 		}
 	}
 	s.engine.Recall(now, w.Knowledge)

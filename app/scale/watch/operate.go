@@ -44,6 +44,7 @@ const (
 	OpSilence   Op = "silence"   // keep alerts quiet
 	OpUnsilence Op = "unsilence" // end a silence
 	OpRules     Op = "rules"     // other alert rules; none: the configured ones again
+	OpCapacity  Op = "capacity"  // what one instance carries, as measured; Reset: the document's again
 )
 
 // A Command is what an admin asks. The leader carries it out; other nodes pass it on.
@@ -63,6 +64,8 @@ type Command struct {
 	ID      string         `json:"id,omitempty"`
 
 	Rules []scale.Rule `json:"rules,omitempty"`
+
+	Capacity *scale.Capacity `json:"capacity,omitempty"`
 }
 
 // Do carries a command out, here or on the leader, and returns its entry in the
@@ -100,6 +103,8 @@ func (s *Service) execute(ctx context.Context, c Command) (scale.LogEntry, error
 		entry, err = s.engine.Unsilence(now, c.ID, c.Actor)
 	case OpRules:
 		entry, err = s.setRules(ctx, now, &c)
+	case OpCapacity:
+		entry, err = s.setCapacity(ctx, now, &c)
 	default:
 		err = fault(FaultInvalid, "%.40q is no command", c.Op)
 	}
@@ -247,4 +252,88 @@ func (s *Service) Write(ctx context.Context, e scale.Entry) (scale.LogEntry, err
 		return scale.LogEntry{}, fault(FaultUnavailable, "the entry could not be written: %v", err)
 	}
 	return sealed[0], nil
+}
+
+// believed is how far beyond what was really seen a measurement is believed: what
+// becomes short first at ten times the load is not what was short at the load.
+const believed = 10
+
+// Calibrate makes the capacity of one instance of what a load generator measured
+// of this node: bytes of a connection and processor seconds of a message. The
+// limits are those that this node runs in. Base figures are those without load.
+func (s *Service) Calibrate(m scale.Measurement, secondsPerMessage float64, now time.Time) (scale.Capacity, error) {
+	if s.cfg.Sources.Host == nil {
+		return scale.Capacity{}, fault(FaultUnavailable, "this node does not know its machine")
+	}
+	f := s.Fleet()
+	for i := range f.Nodes {
+		if n := &f.Nodes[i]; n.Name == s.cfg.Node {
+			m.MemoryLimit, _ = n.Values.Get(scale.MemoryLimit)
+		}
+	}
+	m.CPUPerMessage = secondsPerMessage / s.cfg.Sources.Host.Processors()
+	if !(m.BytesPerConnection > 0 && m.CPUPerMessage > 0 && m.MemoryLimit > 0 && m.SeenConnections > 0 && m.SeenMessages > 0 && m.BaseBytes >= 0 && m.BaseCPU >= 0 && m.BaseCPU < 1) {
+		return scale.Capacity{}, fault(FaultInvalid, "bytes of a connection, processor time of a message and what was seen of both must be above 0, and the memory limit known")
+	}
+	c := m.Capacity()
+	c.Connections, c.Messages = min(c.Connections, believed*m.SeenConnections), min(c.Messages, believed*m.SeenMessages)
+	c.Source = fmt.Sprintf("calibrated on %s: %.1f KB a connection, %.1f µs of a processor for a message, seen up to %.0f connections and %.0f messages/s",
+		now.UTC().Format("2006-01-02"), m.BytesPerConnection/1024, secondsPerMessage*1e6, m.SeenConnections, m.SeenMessages)
+	return c, nil
+}
+
+// setCapacity puts a measured capacity in the place of the document's: for alerts,
+// for the targets of the policy, and for plans.
+func (s *Service) setCapacity(ctx context.Context, now time.Time, c *Command) (scale.Entry, error) {
+	if s.configured.Capacity != (scale.Capacity{}) {
+		return scale.Entry{}, fault(FaultInvalid, "the configuration says what an instance carries: remove scaling.instance_connections, instance_messages and scale_at to use what was measured")
+	}
+	capacity := scale.Capacity{}
+	if !c.Reset {
+		if c.Capacity == nil || !(c.Capacity.Connections > 0 && c.Capacity.Messages > 0 && c.Capacity.ScaleAt >= 0) {
+			return scale.Entry{}, fault(FaultInvalid, "the capacity must say connections and messages above 0")
+		}
+		capacity = *c.Capacity
+	}
+	raw, err := json.Marshal(capacity)
+	if err != nil {
+		return scale.Entry{}, err
+	}
+	if err := s.cfg.Store.PutSetting(ctx, settingCapacity, string(raw)); err != nil {
+		return scale.Entry{}, fault(FaultUnavailable, "the capacity could not be stored and was not changed: %v", err)
+	}
+	return s.takeCapacity(now, c.Actor, capacity)
+}
+
+// takeCapacity puts a capacity in force on this node. Targets that somebody
+// configured stay.
+func (s *Service) takeCapacity(now time.Time, actor string, c scale.Capacity) (scale.Entry, error) {
+	p := s.engine.Policy()
+	before, after := scale.DefaultPolicy(s.capacity()), scale.DefaultPolicy(c)
+	p.Targets = append([]scale.Target(nil), p.Targets...)
+	for i, t := range p.Targets {
+		for k := range before.Targets {
+			if t == before.Targets[k] {
+				p.Targets[i] = after.Targets[k]
+			}
+		}
+	}
+	if _, err := s.engine.SetPolicy(now, actor, p); err != nil {
+		return scale.Entry{}, err
+	}
+	rules, _ := s.engine.Rules()
+	entry, err := s.engine.SetRules(now, actor, rules, c)
+	if err == nil {
+		s.mu.Lock()
+		s.calibrated = c
+		s.mu.Unlock()
+	}
+	return entry, err
+}
+
+// capacity is what was calibrated; zero: the document's.
+func (s *Service) capacity() scale.Capacity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calibrated
 }
