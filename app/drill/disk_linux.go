@@ -16,16 +16,25 @@ import (
 // diskSize is the size of the small disk: a new node needs a few megabytes.
 const diskSize = "48m"
 
-// diskFull fills the disk of a node's data directory, a small one in memory.
-func diskFull(ctx context.Context, s *stage) error {
-	dir := filepath.Join(s.Scratch, "disk")
+// smallDisk mounts a small disk in memory until the drill ends.
+func (s *stage) smallDisk() (dir string, err error) {
+	dir = filepath.Join(s.Scratch, "disk")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make a mount point: %w", err)
+		return "", fmt.Errorf("make a mount point: %w", err)
 	}
 	if err := syscall.Mount("agentnet-drill", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "size="+diskSize+",mode=0700"); err != nil {
-		return fmt.Errorf("%w: a small disk cannot be mounted (%w): run it as root", ErrNotHere, err)
+		return "", fmt.Errorf("%w: a small disk cannot be mounted (%w): run it as root", ErrNotHere, err)
 	}
 	s.onEnd(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir, nil
+}
+
+// diskFull fills the disk of a node's data directory, a small one in memory.
+func diskFull(ctx context.Context, s *stage) error {
+	dir, err := s.smallDisk()
+	if err != nil {
+		return err
+	}
 	n, err := s.node(ctx, filepath.Join(dir, "data"))
 	if err != nil {
 		return err

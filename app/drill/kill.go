@@ -37,23 +37,8 @@ func killRestart(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	kill := time.Now().Add(s.Span / 3)
-	killed := make(chan error, 1)
-	time.AfterFunc(time.Until(kill), func() { killed <- n.Kill() })
-	next := uint64(0)
-	for ; time.Now().Before(kill) && ctx.Err() == nil; next++ {
-		one, cancel := context.WithDeadline(ctx, kill)
-		_ = parked.try(next, func() error {
-			_, err := a.Send(one, "drill/away", wire.Payload{Data: number(next)}, client.TTL(10*time.Minute))
-			return err
-		})
-		_ = direct.try(next, func() error {
-			_, err := a.Send(one, "drill/b", wire.Payload{Data: number(next)})
-			return err
-		})
-		cancel()
-	}
-	if err := <-killed; err != nil {
+	next, err := s.talkUntilKilled(ctx, n, a, parked, direct)
+	if err != nil {
 		return fmt.Errorf("kill the node: %w", err)
 	}
 	s.Say("the node was killed")
@@ -81,4 +66,25 @@ func killRestart(ctx context.Context, s *stage) error {
 	})
 	s.check("a message between the same agents", "goes again", ok, "%v", ok)
 	return nil
+}
+
+// talkUntilKilled sends to an agent that is away and to one that is there, and
+// kills the node in the middle of it. It returns the next number.
+func (s *stage) talkUntilKilled(ctx context.Context, n Node, from *client.Client, parked, direct *tally) (next uint64, err error) {
+	kill := time.Now().Add(s.Span / 3)
+	killed := make(chan error, 1)
+	time.AfterFunc(time.Until(kill), func() { killed <- n.Kill() })
+	one, cancel := context.WithDeadline(ctx, kill)
+	defer cancel()
+	for ; one.Err() == nil; next++ {
+		_ = parked.try(next, func() error {
+			_, err := from.Send(one, "drill/away", wire.Payload{Data: number(next)}, client.TTL(10*time.Minute))
+			return err
+		})
+		_ = direct.try(next, func() error {
+			_, err := from.Send(one, "drill/b", wire.Payload{Data: number(next)})
+			return err
+		})
+	}
+	return next, <-killed
 }

@@ -28,22 +28,9 @@ func overload(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	for i := range floodSubscribers {
-		c, err := s.dial(ctx, n, n.URL(), fmt.Sprintf("heard%d", i), func(c *client.Config) { c.Encoding = wire.Protobuf })
-		if err != nil {
-			return err
-		}
-		if _, err := c.Subscribe(ctx, "drill/flood", client.SubscribeOptions{}, func(context.Context, *client.Message) {}); err != nil {
-			return fmt.Errorf("subscribe: %w", err)
-		}
-	}
-	var pubs []*client.Client
-	for i := range floodPublishers {
-		c, err := s.dial(ctx, n, n.URL(), fmt.Sprintf("pours%d", i), func(c *client.Config) { c.Encoding = wire.Protobuf })
-		if err != nil {
-			return err
-		}
-		pubs = append(pubs, c)
+	pubs, err := s.floodClients(ctx, n)
+	if err != nil {
+		return err
 	}
 	got := newTally()
 	if _, err := s.dial(ctx, n, n.URL(), "urgent", func(c *client.Config) { c.OnMessage = got.take }); err != nil {
@@ -103,6 +90,28 @@ func overload(ctx context.Context, s *stage) error {
 		s.check("load shedding", "begins: the test node sheds from 1 ms of lag on", level.Load() != "normal", "%v", level.Load())
 	}
 	return nil
+}
+
+// floodClients connects the subscribers of the flood, and returns its publishers.
+func (s *stage) floodClients(ctx context.Context, n Node) (pubs []*client.Client, err error) {
+	fast := func(c *client.Config) { c.Encoding = wire.Protobuf }
+	for i := range floodSubscribers {
+		c, err := s.dial(ctx, n, n.URL(), fmt.Sprintf("heard%d", i), fast)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := c.Subscribe(ctx, "drill/flood", client.SubscribeOptions{}, func(context.Context, *client.Message) {}); err != nil {
+			return nil, fmt.Errorf("subscribe: %w", err)
+		}
+	}
+	for i := range floodPublishers {
+		c, err := s.dial(ctx, n, n.URL(), fmt.Sprintf("pours%d", i), fast)
+		if err != nil {
+			return nil, err
+		}
+		pubs = append(pubs, c)
+	}
+	return pubs, nil
 }
 
 // flood publishes for a span, at a rate in all, or as fast as answers come when the

@@ -24,27 +24,32 @@ func freePort() (string, error) {
 	return addr, ln.Close()
 }
 
-// redisPause stops the Redis of a node. The Redis is that of a second node, behind
-// a valve.
-func redisPause(ctx context.Context, s *stage) error {
+// overRedis starts a node whose Redis is that of a second node, behind a valve.
+func (s *stage) overRedis(ctx context.Context) (Node, *Valve, error) {
 	addr, err := freePort()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	password := rand.Text()
 	if _, err := s.Place.Node(ctx, "", "--node", "drill-redis", "--embedded-listen", addr, "--embedded-password", password); err != nil {
-		return fmt.Errorf("start the node with the Redis: %w", err)
+		return nil, nil, fmt.Errorf("start the node with the Redis: %w", err)
 	}
 	valve, err := NewValve(addr)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	s.onEnd(valve.Close)
 	config := filepath.Join(s.Scratch, "redis-pause.yaml")
 	if err := os.WriteFile(config, []byte("channels:\n  - match: [\"drill/**\"]\n    keep_count: 100\n"), 0o600); err != nil {
-		return fmt.Errorf("write the configuration: %w", err)
+		return nil, nil, fmt.Errorf("write the configuration: %w", err)
 	}
 	n, err := s.node(ctx, "", "--config", config, "--node", "drill-subject", "--redis", "redis://:"+password+"@"+valve.Addr())
+	return n, valve, err
+}
+
+// redisPause stops the Redis of a node.
+func redisPause(ctx context.Context, s *stage) error {
+	n, valve, err := s.overRedis(ctx)
 	if err != nil {
 		return err
 	}

@@ -26,26 +26,10 @@ func slowReaders(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	var reached, slow atomic.Int64
+	var reached atomic.Int64
 	last := []byte(`"the last"`)
-	for i := range slowCount {
-		c, err := s.dial(ctx, n, url, fmt.Sprintf("slow%d", i), func(c *client.Config) {
-			c.OnState = func(st client.StateChange) {
-				if e, ok := st.Cause.(*client.CloseError); ok && e.Code == wire.CloseSlowConsumer {
-					slow.Add(1)
-				}
-			}
-		})
-		if err != nil {
-			return err
-		}
-		if _, err := c.Subscribe(ctx, "drill/busy", client.SubscribeOptions{}, func(_ context.Context, m *client.Message) {
-			if bytes.Equal(m.Payload.Data, last) {
-				reached.Add(1)
-			}
-		}); err != nil {
-			return fmt.Errorf("subscribe: %w", err)
-		}
+	if err := s.subscribeSlow(ctx, n, url, last, &reached); err != nil {
+		return err
 	}
 	got := newTally()
 	fast, err := s.dial(ctx, n, n.URL(), "fast", nil)
@@ -65,22 +49,7 @@ func slowReaders(ctx context.Context, s *stage) error {
 	}
 	valve.Stall()
 	s.Say("%d clients stop reading", slowCount)
-	end, most := time.Now().Add(s.Span), int64(0)
-	for i := uint64(0); time.Now().Before(end) && ctx.Err() == nil; i++ {
-		_ = got.try(i, func() error {
-			_, err := pub.Publish(ctx, "drill/busy", wire.Payload{Data: padded(i, 16<<10)})
-			return err
-		})
-		if i%20 == 0 {
-			var st stats
-			if _, err := ask(ctx, n, "/v1/stats", &st); err == nil {
-				most = max(most, st.Gauges.QueueBytes)
-			}
-		}
-		if err := rest(ctx, 4*time.Millisecond); err != nil {
-			return err
-		}
-	}
+	most := s.keepBusy(ctx, n, pub, got)
 	until(ctx, 5*time.Second, func() bool { _, missing, _ := got.count(); return missing == 0 })
 	promised, missing, twice := got.count()
 	s.check("the client that reads", "gets everything, each once", promised > 100 && missing == 0 && twice == 0, "%d published, %d missing, %d twice", promised, missing, twice)
@@ -101,6 +70,45 @@ func slowReaders(ctx context.Context, s *stage) error {
 	})
 	s.check("the slow, when they read again", "are back and get what comes next, within 30 s", ok, "after %v", took.Round(time.Millisecond))
 	return nil
+}
+
+// subscribeSlow connects the clients that will stop reading; reached counts those
+// that got the last message.
+func (s *stage) subscribeSlow(ctx context.Context, n Node, url string, last []byte, reached *atomic.Int64) error {
+	for i := range slowCount {
+		c, err := s.dial(ctx, n, url, fmt.Sprintf("slow%d", i), nil)
+		if err != nil {
+			return err
+		}
+		if _, err := c.Subscribe(ctx, "drill/busy", client.SubscribeOptions{}, func(_ context.Context, m *client.Message) {
+			if bytes.Equal(m.Payload.Data, last) {
+				reached.Add(1)
+			}
+		}); err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+	}
+	return nil
+}
+
+// keepBusy publishes for the span of the fault and returns the most bytes that
+// waited in the node's queues.
+func (s *stage) keepBusy(ctx context.Context, n Node, pub *client.Client, got *tally) (most int64) {
+	end := time.Now().Add(s.Span)
+	for i := uint64(0); time.Now().Before(end) && ctx.Err() == nil; i++ {
+		_ = got.try(i, func() error {
+			_, err := pub.Publish(ctx, "drill/busy", wire.Payload{Data: padded(i, 16<<10)})
+			return err
+		})
+		if i%20 == 0 {
+			var st stats
+			if _, err := ask(ctx, n, "/v1/stats", &st); err == nil {
+				most = max(most, st.Gauges.QueueBytes)
+			}
+		}
+		_ = rest(ctx, 4*time.Millisecond)
+	}
+	return most
 }
 
 // closedSlow is how many connections the node has closed as too slow.

@@ -80,7 +80,7 @@ func (a *API) notifyRoutes() []Route {
 		{Method: "POST", Path: "/v1/notify/:name/test", Name: "notify.test", Access: Operator, Reply: Delivery{}, handle: a.testNotify,
 			Codes:   append([]wire.Code{wire.NotFound}, codes...),
 			Summary: "Sends a test message now, once, and answers with what came of it.",
-			Doc:     "200 also when the target refused: outcome and fault say so. Needs the role operator or admin."},
+			Doc:     "200 also when the target refused: outcome and fault say so."},
 	}
 }
 
