@@ -14,10 +14,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain fails when goroutines are left. One of the client's sleeps for up to a
-// second before it looks at a Redis Cluster again.
+// TestMain fails when goroutines are left. Some of the client's for a Redis Cluster
+// sleep for up to five seconds before they look again, or close what is not needed.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
+	const client = "github.com/redis/rueidis."
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(client+"(*call).DelayDo.func1"), goleak.IgnoreAnyFunction(client+"(*clusterClient)._refresh.func1"),
+		goleak.IgnoreAnyFunction(client+"(*clusterClient)._refresh.func2"), goleak.IgnoreAnyFunction(client+"(*clusterClient)._refresh.func3"))
 }
 
 // A store is a Redis of either kind, as a test sees it.

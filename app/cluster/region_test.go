@@ -62,6 +62,7 @@ func (w *world) sever(region string, cut bool) {
 // TestRegions lets four nodes of three regions be one relay, with 100 ms between
 // them, and takes the region of one away.
 func TestRegions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "east", "west", "south")
 	nodes := []*member{w.start(t, "e1", "east"), w.start(t, "e2", "east"), w.start(t, "w1", "west"), w.start(t, "s1", "south")}
 	settle(t, nodes...)
@@ -135,6 +136,7 @@ func TestRegions(t *testing.T) {
 
 // TestDeadRegion stops the Redis of one region: its node is alone, the others go on.
 func TestDeadRegion(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "east", "west")
 	e1, e2, w1 := w.start(t, "e1", "east"), w.start(t, "e2", "east"), w.start(t, "w1", "west")
 	settle(t, e1, e2, w1)
@@ -155,6 +157,7 @@ func TestDeadRegion(t *testing.T) {
 // TestRegionsShareRedis lets nodes of two regions that were not told of any be one
 // relay over one Redis.
 func TestRegionsShareRedis(t *testing.T) {
+	t.Parallel()
 	s := &store{config: BrokerConfig{URL: redistest.Single(t).URL()}}
 	east, west := nodeConfig(t, s, "e1"), nodeConfig(t, s, "w1")
 	east.Region, west.Region = "east", "west"

@@ -194,6 +194,7 @@ func TestFaults(t *testing.T) {
 
 // TestLateRedis starts nodes before their Redis.
 func TestLateRedis(t *testing.T) {
+	t.Parallel()
 	r := redistest.Single(t)
 	r.Kill()
 	s := &store{config: BrokerConfig{URL: r.URL()}}
@@ -219,6 +220,7 @@ func TestLateRedis(t *testing.T) {
 // TestDeadNode kills a node: the others hear of it, its homes are free, and another
 // leads, within 10 s.
 func TestDeadNode(t *testing.T) {
+	t.Parallel()
 	r := redistest.Single(t)
 	nodes := startNodes(t, &store{config: BrokerConfig{URL: r.URL()}}, "a", "b", "c")
 	eventually(t, 10*time.Second, func() bool { return nodes[0].Leader().Holder != "" })
@@ -258,6 +260,7 @@ func TestDeadNode(t *testing.T) {
 // TestClusterHistory shows that in a Redis Cluster a channel keeps its epoch from one
 // orderly writer to the next, and gets a new one when a server was restarted.
 func TestClusterHistory(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	cfg := BrokerConfig{URL: c.URL()}
 	write := func(epoch string, want relay.Position) {
@@ -289,6 +292,7 @@ func TestClusterHistory(t *testing.T) {
 // TestClusterSlotMove moves the slots of the nodes' channels to another server while
 // parcels go: the subscriptions move along.
 func TestClusterSlotMove(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	nodes := startNodes(t, &store{config: BrokerConfig{URL: c.URL()}}, "a", "b")
 	flood(t, nodes, 100)
@@ -304,6 +308,7 @@ func TestClusterSlotMove(t *testing.T) {
 // TestSentinelFailover kills the primary: the nodes find the promoted one and each
 // other within 10 s of its promotion.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartSentinel(t)
 	nodes := startNodes(t, &store{config: BrokerConfig{URL: c.URL()}}, "a", "b", "c")
 	flood(t, nodes, 100)
