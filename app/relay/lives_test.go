@@ -15,9 +15,6 @@ import (
 	"agentnet/app/relay/queue"
 )
 
-// nationRuns is how many seeds one test tries.
-const nationRuns = 6
-
 // TestRandomLivesOfNodes lets clients live on several nodes that drain, die, and lose
 // parcels at random. Seeds that 3 divides lose nothing at all: nodes are drained and
 // replaced, and clients move, and every message comes once and in order. With the
@@ -128,7 +125,7 @@ func (c *census) drain() {
 	}
 	w := open[c.r.rng.IntN(len(open))]
 	c.draining[w] = true
-	i := slices.Index(c.v.worlds, w)
+	stop := c.v.stops[slices.Index(c.v.worlds, w)]
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -137,7 +134,7 @@ func (c *census) drain() {
 		}
 		c.v.net.remove(w.hub.cfg.Node, true)
 		time.Sleep(time.Second) // what it said last is still on its way
-		c.v.stops[i]()
+		stop()
 	}()
 	c.add()
 	time.Sleep(1500 * time.Millisecond) // clients come back while the node waits for them
