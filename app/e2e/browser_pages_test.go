@@ -3,25 +3,36 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"agentnet/app"
 	"agentnet/app/account"
 	"agentnet/app/apptest"
 	"agentnet/app/client"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
 // inhabit fills a node with agents that talk until the test ends.
 func inhabit(t *testing.T, n *apptest.Node, agents int) {
 	t.Helper()
+	inhabitAt(t, n, n.URL, agents)
+}
+
+func inhabitAt(t *testing.T, n *apptest.Node, url string, agents int) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{}, agents)
 	token := n.Token("**")
 	for i := range agents {
-		c, err := client.Dial(ctx, client.Config{URL: n.URL, Token: token, Agent: fmt.Sprintf("lab/worker-%02d", i)})
+		c, err := client.Dial(ctx, client.Config{URL: url, Token: token, Agent: fmt.Sprintf("lab/worker-%02d", i)})
 		if err != nil {
 			t.Fatalf("connect agent %d: %v", i, err)
 		}
@@ -66,26 +77,189 @@ var consolePages = append([]string{"/", "/trends", "/capacity", "/log", "/alerts
 func TestEveryPageInABrowser(t *testing.T) {
 	n := apptest.Start(t, nil)
 	inhabit(t, n, 12)
-	cookie := n.SignIn(account.Admin)
 	b := openBrowser(t, 3*time.Minute)
-	b.signIn(n.URL, cookie)
+	b.signIn(n.URL, n.SignIn(account.Admin))
 	for _, s := range []screen{desktop, phone, small} {
 		b.resize(s)
 		for _, path := range consolePages {
 			b.open(n.URL + path)
-			b.do("wait for the stream", chromedp.Sleep(1500*time.Millisecond))
-			b.check(s.name + " " + path)
-			var over int
-			b.eval(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &over)
-			if over > 0 {
-				var wide string
-				b.eval(`[...document.querySelectorAll("main *, header *, nav *")].filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest(".scroll,.seg,nav.btns,pre") && !e.closest("svg svg")).map(e => e.tagName + "." + e.getAttribute("class") + " " + Math.round(e.getBoundingClientRect().right)).slice(0, 5).join("; ")`, &wide)
-				t.Errorf("%s at %s: the page is %d px too wide: %s", path, s.name, over, wide)
-			}
 			if s != small {
+				b.live()
 				b.shot(shotName(path) + "-" + s.name)
 			}
+			b.check(s.name + " " + path)
+			b.fits(s.name + " " + path)
 		}
+	}
+	b.colours("dark")
+	b.resize(desktop)
+	b.open(n.URL + "/")
+	b.live()
+	b.shot("overview-1440-dark")
+	b.check("dark overview")
+}
+
+// fits fails the test when a page can be pushed sideways.
+func (b *browser) fits(where string) {
+	b.t.Helper()
+	var over int
+	b.eval(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &over)
+	if over > 0 {
+		var wide string
+		b.eval(`[...document.querySelectorAll("main *, header *, nav *")].filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest(".scroll,.seg,nav.btns,pre") && !e.closest("svg svg")).map(e => e.tagName + "." + e.getAttribute("class") + " " + Math.round(e.getBoundingClientRect().right)).slice(0, 5).join("; ")`, &wide)
+		b.t.Errorf("%s: the page is %d px too wide: %s", where, over, wide)
+	}
+}
+
+// live waits until the page says that it is live, if it has a stream.
+func (b *browser) live() {
+	b.t.Helper()
+	b.do("wait for the stream", chromedp.Poll(`!document.getElementById("live") || document.getElementById("live").textContent.startsWith("Live")`, nil, chromedp.WithPollingTimeout(20*time.Second)))
+}
+
+// TestPagesForEverybody has axe look at each page, light and dark: nothing serious
+// may be in the way of somebody who does not see, hear or point.
+func TestPagesForEverybody(t *testing.T) {
+	axe, err := os.ReadFile("testdata/axe/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := apptest.Start(t, nil)
+	inhabit(t, n, 4)
+	b := openBrowser(t, 3*time.Minute)
+	b.signIn(n.URL, n.SignIn(account.Admin))
+	for i, path := range append([]string{"/agents?agent=lab/worker-01", "/alerts?rule=cpu_warning"}, consolePages...) {
+		b.resize([]screen{desktop, phone}[i%2])
+		b.colours([]string{"light", "dark"}[i/2%2])
+		b.open(n.URL + path)
+		b.do("load axe", chromedp.Evaluate(string(axe), nil))
+		var found []struct {
+			ID, Impact, Help string
+			Nodes            []struct{ HTML, FailureSummary string }
+		}
+		b.do("run axe", chromedp.Evaluate(`axe.run({resultTypes: ["violations"]}).then(r => r.violations.map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 3).map(n => ({html: n.html.slice(0, 200), failureSummary: n.failureSummary}))})))`,
+			&found, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+		for _, v := range found {
+			if v.Impact != "serious" && v.Impact != "critical" {
+				t.Logf("%s: %s (%s): %s", path, v.ID, v.Impact, v.Help)
+				continue
+			}
+			t.Errorf("%s: %s (%s): %s: %+v", path, v.ID, v.Impact, v.Help, v.Nodes)
+		}
+		b.check(path)
+	}
+}
+
+// TestPagesAreLightAndStill measures what a page weighs on the way, how soon its
+// largest part is painted and how much moves while it is live.
+func TestPagesAreLightAndStill(t *testing.T) {
+	n := apptest.Start(t, nil)
+	inhabit(t, n, 12)
+	cookie := n.SignIn(account.Admin)
+	b := openBrowser(t, 2*time.Minute)
+	b.signIn(n.URL, cookie)
+	b.resize(desktop)
+	b.do("measure from the start", chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := page.AddScriptToEvaluateOnNewDocument(`window.seen = {lcp: 0, cls: 0};
+			new PerformanceObserver(l => { for (const e of l.getEntries()) seen.lcp = Math.max(seen.lcp, e.startTime) }).observe({type: "largest-contentful-paint", buffered: true});
+			new PerformanceObserver(l => { for (const e of l.getEntries()) if (!e.hadRecentInput) seen.cls += e.value }).observe({type: "layout-shift", buffered: true});`).Do(ctx)
+		return err
+	}))
+	for path, most := range map[string]int{"/": 60 << 10, "/agents": 60 << 10, "/capacity": 60 << 10, "/trends": 90 << 10} {
+		b.do("forget", network.ClearBrowserCache())
+		b.open(n.URL + path)
+		b.live()
+		b.do("watch for a while", chromedp.Sleep(2500*time.Millisecond))
+		var seen struct{ LCP, CLS, INP float64 }
+		var weight int
+		b.eval(`seen`, &seen)
+		b.eval(`[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].reduce((n, e) => n + e.encodedBodySize, 0)`, &weight)
+		t.Logf("%s: %d bytes on the way, LCP %.0f ms, CLS %.3f", path, weight, seen.LCP, seen.CLS)
+		if weight == 0 || weight > most {
+			t.Errorf("%s: got %d bytes compressed, want 1 to %d", path, weight, most)
+		}
+		if seen.LCP > 2000 || seen.CLS > 0.1 {
+			t.Errorf("%s: got LCP %.0f ms and CLS %.3f, want at most 2000 and 0.1", path, seen.LCP, seen.CLS)
+		}
+	}
+}
+
+// TestActionsInABrowser does what an operator does on the pages.
+func TestActionsInABrowser(t *testing.T) {
+	n := apptest.Start(t, nil)
+	inhabit(t, n, 2)
+	b := openBrowser(t, 2*time.Minute)
+	b.signIn(n.URL, n.SignIn(account.Admin))
+	b.resize(desktop)
+	says := func(words string) {
+		t.Helper()
+		for end := time.Now().Add(15 * time.Second); ; {
+			var text string // a page that is being left cannot be asked: ask the next one
+			err := chromedp.Run(b.ctx, chromedp.Evaluate(`document.querySelector("[role=status]")?.textContent ?? ""`, &text))
+			if err == nil && strings.Contains(text, words) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("got %q, %v, want %q on the page", text, err, words)
+			}
+		}
+	}
+
+	b.open(n.URL + "/log")
+	b.do("write a note", chromedp.SendKeys(`textarea[name=text]`, "The proxy was reloaded <b>twice</b>"), chromedp.Click(`form.panel button`, chromedp.NodeVisible))
+	says("The note is row")
+	b.open(n.URL + "/log?kind=notes")
+	var text string
+	b.do("read the log", chromedp.Text(`.log .what`, &text))
+	if !strings.Contains(text, "<b>twice</b>") {
+		t.Errorf("got %q in the log, want the note as it was written", text)
+	}
+
+	b.open(n.URL + "/alerts?rule=cpu_warning&test=1&threshold=75&clear=60&hold=60&keep=60#rule")
+	b.do("save the rule", chromedp.Click(`form[action$="/alerts/rules"] button`, chromedp.NodeVisible))
+	says("The rule is in force")
+	b.open(n.URL + "/alerts?rule=cpu_warning")
+	var value string
+	b.do("read the rule", chromedp.Value(`input[name=threshold]`, &value))
+	if value != "75" {
+		t.Errorf("got threshold %s after saving 75", value)
+	}
+
+	chromedp.ListenTarget(b.ctx, func(event any) {
+		if _, ok := event.(*page.EventJavascriptDialogOpening); ok {
+			go func() { _ = chromedp.Run(b.ctx, page.HandleJavaScriptDialog(true)) }()
+		}
+	})
+	b.open(n.URL + "/agents?agent=lab/worker-01")
+	b.do("disconnect", chromedp.Click(`form[action$="/agents/disconnect"] button`, chromedp.NodeVisible))
+	says("1 session of lab/worker-01 ended")
+
+	b.open(n.URL + "/")
+	b.do("change the colours", chromedp.Click(`.theme button`, chromedp.NodeVisible), chromedp.WaitReady(`html[data-theme=dark]`))
+	b.open(n.URL + "/trends?range=15m")
+	b.live()
+	b.do("zoom", chromedp.Click(`#zoomer`, chromedp.NodeVisible), chromedp.WaitVisible(`#zoom .uplot`))
+	b.check("actions")
+}
+
+// TestPagesWithoutScripts loads each page as a browser that runs no scripts.
+func TestPagesWithoutScripts(t *testing.T) {
+	n := apptest.Start(t, func(c *app.Config) { c.BasePath = "/relay" })
+	inhabitAt(t, n, n.URL+"/relay", 2)
+	b := openBrowser(t, 2*time.Minute)
+	cookie := n.SignIn(account.Viewer)
+	cookie.Path = "/relay/"
+	b.signIn(n.URL, cookie)
+	b.resize(phone)
+	b.do("switch scripts off", emulation.SetScriptExecutionDisabled(true))
+	for _, path := range []string{"/", "/trends", "/capacity", "/log", "/alerts", "/simulator", "/agents", "/channels", "/nodes", "/broker", "/settings", "/privacy", "/more"} {
+		b.do("open "+path, chromedp.Navigate(n.URL+"/relay"+path), chromedp.WaitReady("#main"))
+		var title string
+		b.do("read the heading", chromedp.Text("h1", &title))
+		if strings.TrimSpace(title) == "" {
+			t.Errorf("%s: there is no heading", path)
+		}
+		b.check(path)
 	}
 }
 

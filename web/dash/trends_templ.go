@@ -341,7 +341,7 @@ func trendsChart(v *trendsView) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(v.events) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "<h3 class=\"vh\">Events in this range</h3><ol class=\"events\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "<h2 class=\"vh\">Events in this range</h2><ol class=\"events\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -180,7 +180,7 @@ func (c *Chart) panel(p *Panel, y int) drawnPanel {
 		if l.Area {
 			area = c.area(l.Points, l.Gap, l.Step, scale, p.Height)
 		}
-		if n := len(l.Points); l.End && n > 0 {
+		if n := len(l.Points); l.End && n > 0 && !math.IsNaN(l.Points[n-1].V) && !math.IsInf(l.Points[n-1].V, 0) {
 			end = "M" + number(chartWidth*c.share(l.Points[n-1].At)) + " " + number(scale(l.Points[n-1].V)) + "h0"
 		}
 		out.areas, out.ends = append(out.areas, area), append(out.ends, end)
