@@ -37,7 +37,7 @@ func (r *rawActor) act() {
 		r.sendLocked(false, r.rnd.IntN(len(r.arena.record.agents)))
 	case x < 82 && len(r.waiting) < 64:
 		r.sendLocked(true, r.rnd.IntN(len(r.arena.record.channels)))
-	case x < 92:
+	case x < 92 || r.arena.gentle:
 		r.n++
 		r.lastID++
 		to := r.rnd.IntN(len(r.arena.record.agents))

@@ -92,6 +92,8 @@ type arena struct {
 	record  *record
 	started time.Time
 	calm    atomic.Bool // no more faults, no more messages
+	gentle  bool        // agents neither lose connections nor leave by themselves
+	kills   []int64     // when nodes were killed
 	tcpCuts [cutKinds]atomic.Int64
 	resumes atomic.Int64
 	fresh   atomic.Int64

@@ -33,6 +33,7 @@ type member struct {
 	conn    net.Conn // the latest
 	lineage int
 	life    int // clients made, each with hearing of its own
+	eras    map[int]*era
 	client  *client.Client
 }
 
@@ -95,7 +96,7 @@ func (m *member) begin() {
 	for _, ch := range m.channels() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		sub, err := c.Subscribe(ctx, channelName(ch), client.SubscribeOptions{}, func(_ context.Context, msg *client.Message) {
-			m.arena.note(m.index, &msg.Message, hearing)
+			m.hear(ch, &msg.Message, hearing)
 		})
 		cancel()
 		if err != nil {
@@ -154,10 +155,49 @@ func (m *member) lost(g client.Gap, hearing int) {
 		if _, err := fmt.Sscanf(g.Channel, "e2e/c/%d", &l.channel); err != nil {
 			return
 		}
+		m.mu.Lock()
+		if e := m.eras[l.channel]; e != nil && g.Missed == 0 {
+			e.gap = true
+		}
+		m.mu.Unlock()
 	}
 	m.d.mu.Lock()
 	m.d.losses = append(m.d.losses, l)
 	m.d.mu.Unlock()
+}
+
+// hear notes a message of a channel.
+func (m *member) hear(ch int, msg *wire.Message, hearing int) {
+	m.mu.Lock()
+	e := m.eras[ch]
+	if e == nil {
+		e = &era{}
+		if m.eras == nil {
+			m.eras = map[int]*era{}
+		}
+		m.eras[ch] = e
+	}
+	in := *msg
+	in.Offset = e.place(in.Offset)
+	m.mu.Unlock()
+	m.arena.note(m.index, &in, hearing)
+}
+
+// An era counts the epochs of a channel that an agent lives through: the offsets of
+// a later one are behind all of an earlier one. That a new one has begun shows in a
+// gap of unknown size before an offset that was there already.
+type era struct {
+	number uint64
+	last   uint64
+	gap    bool
+}
+
+func (e *era) place(offset uint64) uint64 {
+	if e.gap && offset <= e.last {
+		e.number++
+	}
+	e.gap, e.last = false, offset
+	return e.number<<40 + offset
 }
 
 func (m *member) live(ctx context.Context) {
@@ -179,7 +219,7 @@ func (m *member) act(ctx context.Context) {
 		m.send(false, m.rnd.IntN(len(m.arena.record.agents)))
 	case x < 82:
 		m.send(true, m.rnd.IntN(len(m.arena.record.channels)))
-	case x < 92:
+	case x < 92 || m.arena.gentle:
 		m.ask(m.rnd.IntN(len(m.arena.record.agents)))
 	case x < 98:
 		m.drop(m.rnd.IntN(cutKinds))

@@ -23,6 +23,7 @@ type errand struct {
 // A seat is the place of a raw actor in a channel.
 type seat struct {
 	epoch string
+	era   uint64 // epochs before this one
 	base  uint64 // everything up to it was handled or is told lost
 	set   map[uint64]bool
 }
@@ -156,6 +157,7 @@ func (r *rawActor) connect(proxied bool) error {
 	r.d.tell(r.arena.now(), "connected: proxied %v, asked to resume %v, resumed %v, own base %d, relay's seq %d", proxied, resume != nil, c.Resumed, r.base, c.Seq)
 	var again []*wire.Command
 	if c.Resumed {
+		r.session = c.Session // another one when it goes on at another node
 		r.arena.resumes.Add(1)
 		clear(r.asks)        // which of them the relay ever got is not known; they may be answered or not
 		for r.base < c.Seq { // told lost by the gap that follows
@@ -301,7 +303,9 @@ func (r *rawActor) hear(m *wire.Message) {
 	}
 	at.set[m.Offset] = true
 	at.settle(0)
-	r.arena.note(r.index, m, r.lineage)
+	in := *m
+	in.Offset += at.era << 40
+	r.arena.note(r.index, &in, r.lineage)
 }
 
 func (r *rawActor) lost(g *wire.Gap) {
@@ -311,7 +315,9 @@ func (r *rawActor) lost(g *wire.Gap) {
 			return
 		}
 		if at := r.seats[l.channel]; at != nil {
-			if g.Missed == 0 {
+			if g.Missed == 0 && g.Epoch != "" && g.Epoch != at.epoch {
+				*at = seat{epoch: g.Epoch, era: at.era + 1, base: g.Offset, set: map[uint64]bool{}}
+			} else if g.Missed == 0 {
 				for o := range at.set {
 					at.base = max(at.base, o)
 				}

@@ -137,12 +137,35 @@ func (w *town) roll(within time.Duration) (longest time.Duration) {
 	return longest
 }
 
-// stop ends all nodes in order.
+// stop ends all nodes in order, together.
 func (w *town) stop() {
 	w.t.Helper()
+	var all []*process
 	for i := range w.houses {
 		if p := w.empty(i); p != nil {
-			p.stop(30 * time.Second)
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+			all = append(all, p)
+		}
+	}
+	for _, p := range all {
+		p.endsWell(30 * time.Second)
+	}
+}
+
+// abandon ends all nodes at once, after a look whether they still live: how they
+// stop in order is shown elsewhere and takes its time.
+func (w *town) abandon() {
+	w.t.Helper()
+	for i := range w.houses {
+		p := w.empty(i)
+		if p == nil {
+			continue
+		}
+		select {
+		case <-p.ended:
+			w.t.Errorf("node %d has ended by itself: %v\n%s", i+1, p.err, p.log)
+		default:
+			p.kill()
 		}
 	}
 }

@@ -71,15 +71,21 @@ func newHouse(t testing.TB, config string, env ...string) *house {
 	if err := os.WriteFile(h.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := program(t, "token", "create", "--data", filepath.Join(h.dir, "data"), "--agent", "**", "--role", "admin")
+	h.token = h.newToken()
+	return h
+}
+
+// newToken has the command line make a token that may act as anybody.
+func (h *house) newToken() string {
+	h.t.Helper()
+	cmd := program(h.t, "token", "create", "--data", filepath.Join(h.dir, "data"), "--agent", "**", "--role", "admin")
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("make a token: %v: %s", err, errs.String())
+		h.t.Fatalf("make a token: %v: %s", err, errs.String())
 	}
-	h.token = strings.TrimSpace(string(out))
-	return h
+	return strings.TrimSpace(string(out))
 }
 
 // start runs a node until it ends by itself, is killed, or the test ends.

@@ -147,7 +147,9 @@ func (s *speaker) resume(n *fleet, d dialect, seq uint64, channels ...obj) *spea
 	if len(channels) > 0 {
 		want["channels"] = channels
 	}
-	return joinWith(s.t, n, d, obj{"token": s.token, "agent": s.hello.Agent, "resume": want})
+	r := joinWith(s.t, n, d, obj{"token": s.token, "agent": s.hello.Agent, "resume": want})
+	r.lastID = max(r.lastID, s.lastID) // replies to the questions of s carry its ids
+	return r
 }
 
 // push writes bytes to the socket as they are.
