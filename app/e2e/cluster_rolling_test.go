@@ -22,9 +22,9 @@ overload: {lag_elevated: 1h, lag_degraded: 1h, lag_critical: 1h}
 channels: [{match: ["**"], recent_count: 4096, recent_bytes: 8MiB}]
 `
 
-// inhabit lets agents live in a town until act has returned, and checks all that was
+// populate lets agents live in a town until act has returned, and checks all that was
 // recorded.
-func inhabit(t *testing.T, w *town, agents int, perSecond float64, gentle bool, act func(a *arena)) (a *arena, faults []fault) {
+func populate(t *testing.T, w *town, agents int, perSecond float64, gentle bool, act func(a *arena)) (a *arena, faults []fault) {
 	a = newArena(t, w.gate(), agents, max(4, agents/25))
 	a.gentle = gentle
 	var actors []actor
@@ -76,7 +76,7 @@ func TestClusterRolling(t *testing.T) {
 	w := newTown(t, townConfig, own, own, own)
 	begun := time.Now()
 	var longest time.Duration
-	a, faults := inhabit(t, w, agents, perSecond, true, func(*arena) {
+	a, faults := populate(t, w, agents, perSecond, true, func(*arena) {
 		for range rounds {
 			longest = max(longest, w.roll(40*time.Second))
 		}
@@ -100,7 +100,7 @@ func TestClusterKill(t *testing.T) {
 	redis := redistest.Single(t)
 	own := "redis: " + redis.URL() + "\n"
 	w := newTown(t, townConfig, own, own, own)
-	a, faults := inhabit(t, w, agents, perSecond, true, func(a *arena) {
+	a, faults := populate(t, w, agents, perSecond, true, func(a *arena) {
 		for i := range rounds {
 			a.killed(func() { w.empty(i % 3).kill() })
 			time.Sleep(3 * time.Second) // the others find out, and go on
