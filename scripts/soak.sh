@@ -2,7 +2,7 @@
 # Runs a scenario of app/e2e in its long form against the built executable and
 # records the figures in scripts/bench/results/soak-NAME.md.
 #
-#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale, or all
+#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed trouble region, or all
 #
 # Sizes are set by the environment (E2E_AGENTS, E2E_SECONDS, … as below); what is
 # given counts before the default of the long form. RESULTS is another directory
@@ -10,8 +10,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale, or all"}
-[ "$names" = all ] && names="chaos crash drain slow storm overload scale"
+names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed trouble region, or all"}
+[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed trouble region"
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
 work=$(mktemp -d)
@@ -80,8 +80,28 @@ soak() (
 		default E2E_DOWN_SECONDS 60
 		default E2E_HOLD_SECONDS 60
 		;;
+	rolling)
+		test=TestClusterRolling
+		default E2E_AGENTS 5000
+		default E2E_ROUNDS 1
+		default E2E_RATE 1
+		;;
+	killed)
+		test=TestClusterKill
+		default E2E_AGENTS 300
+		default E2E_ROUNDS 9
+		default E2E_RATE 2
+		;;
+	trouble)
+		test=TestClusterRedisTrouble
+		default E2E_SECONDS 30
+		;;
+	region)
+		test=TestClusterRegionCut
+		default E2E_SECONDS 60
+		;;
 	*)
-		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale, or all" >&2
+		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed trouble region, or all" >&2
 		exit 2
 		;;
 	esac

@@ -35,15 +35,22 @@ type fleet struct {
 	*apptest.Node // the first
 	nodes         []*apptest.Node
 	turn          int
+	only          *apptest.Node // takes all that comes, nil: all in turn
 }
 
 func lone(n *apptest.Node) *fleet { return &fleet{Node: n, nodes: []*apptest.Node{n}} }
 
 // next is the node that the next connection goes to.
 func (f *fleet) next() *apptest.Node {
+	if f.only != nil {
+		return f.only
+	}
 	f.turn++
 	return f.nodes[(f.turn-1)%len(f.nodes)]
 }
+
+// stay sends all further connections to one node; nil to all in turn again.
+func (f *fleet) stay(n *apptest.Node) { f.only = n }
 
 // Token makes a token on one node and returns when all take it.
 func (f *fleet) Token(agents string, change ...func(*auth.TokenSpec)) string {

@@ -34,7 +34,12 @@ type footing struct {
 	answer  chan bool
 	astray  bool             // no home was found in time: commands are refused until one is
 	far     map[string]int64 // nodes with somebody who wants presence events, until when
+	unsure  int              // sweeps until all of them have told this node, which has just begun to hear the channel
 }
+
+// watched says that nodes may have somebody who wants presence events. c.mu must be
+// held.
+func (c *channel) watched() bool { return len(c.far) > 0 || c.unsure > 0 }
 
 // find looks for the channel's home, or becomes it. c.mu must be held; the commands
 // that wait run when it is found.
@@ -59,7 +64,7 @@ func (c *channel) follow() {
 	}
 	c.wanted = true
 	if !c.told {
-		c.told = true
+		c.told, c.unsure = true, 2
 		c.hub.fleet.ChannelHere(c.name)
 	}
 	if c.astray || c.home != "" && !c.synced && !c.opening {

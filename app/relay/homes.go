@@ -122,6 +122,7 @@ func (c *channel) sweepHome(t *Turn) (stays bool) {
 	if c.watchers > 0 {
 		c.tellWatch(t)
 	}
+	c.unsure = max(0, c.unsure-1)
 	unread := len(c.subs) == 0 && c.awaited == 0
 	if unread && c.told && c.quiet > 0 {
 		c.told, c.wanted, c.synced = false, false, false
@@ -194,15 +195,20 @@ func (h *Hub) landEvent(t *Turn, node string, b []byte) bool {
 	return true
 }
 
-// eventElsewhere posts a presence event to the nodes that want it. c.mu must be held.
+// eventElsewhere posts a presence event to the nodes that want it, or to all that
+// may as long as this node has not heard which do. c.mu must be held.
 func (c *channel) eventElsewhere(t *Turn, ev *wire.PresenceEvent) {
-	if len(c.far) == 0 {
+	if !c.watched() {
 		return
 	}
 	nodes := make([]string, 0, len(c.far))
-	for node, until := range c.far {
-		if until > t.clock() {
-			nodes = append(nodes, node)
+	if c.unsure > 0 {
+		nodes = c.hub.fleet.Interested(nodes, c.name)
+	} else {
+		for node, until := range c.far {
+			if until > t.clock() {
+				nodes = append(nodes, node)
+			}
 		}
 	}
 	slices.Sort(nodes)

@@ -295,6 +295,9 @@ func (h *Hub) landReceipt(t *Turn, node string, p []byte) bool {
 	}
 	o := parcel.Outcome{Number: r.Number, Result: parcel.Done}
 	v := wire.Receipt{MessageID: r.ID, From: r.From, State: r.State, Note: r.Note, TimeMS: r.TimeMS}
+	if !r.Seek {
+		h.awaited(r.ID, r.From, r.State, true) // a last word ends the wait of the node that accepted the message
+	}
 	switch {
 	case !h.landed.first(h.hashOf(node, r.Number)):
 	case r.Seek:

@@ -107,7 +107,7 @@ func (c *channel) has(a *agent) bool {
 // event tells those who asked for it that somebody came, went or changed. c.mu
 // must be held.
 func (c *channel) event(t *Turn, what, agent string, state wire.AgentState) {
-	if c.watchers == 0 && len(c.far) == 0 || c.hub.overload().DropsPresence() {
+	if c.watchers == 0 && !c.watched() || c.hub.overload().DropsPresence() {
 		return
 	}
 	ev := wire.PresenceEvent{Channel: c.name, Event: what, Agent: agent, State: state}

@@ -242,7 +242,7 @@ func (c *channel) after(offset uint64, limit int) (out []Publication) {
 // a resume brings it back. c.mu must be held.
 func (c *channel) enter(t *Turn, e *entrance, missed []Publication, gap uint64) {
 	sub, s := e.sub, e.sub.s
-	joins := (c.watchers > 0 || len(c.far) > 0) && e.by != nil && !e.known && !c.has(s.agent)
+	joins := (c.watchers > 0 || c.watched()) && e.by != nil && !e.known && !c.has(s.agent)
 	last := c.window.Last()
 	s.mu.Lock()
 	if sub.dead || s.ended || s.link != e.link || sub.index >= 0 {
@@ -349,7 +349,7 @@ func (c *channel) leave(t *Turn, sub *subscription, forGood bool) {
 		sub.awaited = true
 		c.awaited++
 	}
-	if forGood && (c.watchers > 0 || len(c.far) > 0) && !c.has(s.agent) {
+	if forGood && (c.watchers > 0 || c.watched()) && !c.has(s.agent) {
 		c.event(t, "leave", s.agent.name, wire.Offline)
 	}
 }
