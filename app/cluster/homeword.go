@@ -34,6 +34,10 @@ func (h *homes) receive(p *peer, t Topic, body []byte) {
 		if at, ok := h.at[channel]; ok && at.node != h.node.cfg.Name && at.epoch == said.epoch && at.moves <= said.moves {
 			h.remove(channel)
 			moves = []homeMove{{channel, relay.Home{}, planned}}
+		} else if ok && at.epoch != said.epoch {
+			// A second home, of the other side of a split, has given way: who follows
+			// the one that stays never gets what that one has accepted.
+			moves = []homeMove{{channel, relay.Home{Node: at.node, Epoch: at.epoch}, false}}
 		}
 	case topicGive:
 		moves = h.given(channel, said)
@@ -88,6 +92,9 @@ func (h *homes) learn(p *peer, channel string, said home, planned bool) []homeMo
 		planned = true
 	case !h.node.reaches(at.node) || said.before(&at):
 		planned = false
+		if at.node == h.node.cfg.Name { // it accepts nothing more: the others may tell that
+			h.node.announce(topicNoHome, homeRecord(&at, channel, false))
+		}
 	default:
 		if at.node == h.node.cfg.Name {
 			p.out.push(topicHome, homeRecord(&at, channel, false))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,6 +162,13 @@ func startFleet(t testing.TB, nodes []func(*app.Config), change func(*app.Config
 		})
 		f.nodes = append(f.nodes, n)
 	}
+	t.Cleanup(func() { // together: one after the other they would hand sessions around
+		var ending sync.WaitGroup
+		for _, n := range f.nodes {
+			ending.Go(n.Stop)
+		}
+		ending.Wait()
+	})
 	f.Node = f.nodes[0]
 	f.await("become ready", 15*time.Second, func(n *apptest.Node) bool {
 		res, err := get(n.URL+"/readyz", "")

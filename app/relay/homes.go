@@ -45,13 +45,21 @@ func (h *Hub) homeMoved(channel string, home Home) {
 	if c == nil {
 		return
 	}
+	t := h.borrow()
+	defer h.giveBack(t) // when the channel is free again
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	node := home.Node
 	if node == h.cfg.Node {
 		node = ""
 	}
-	if c.dead || !c.settled || home.Node != "" && c.home == node {
+	if c.dead || !c.settled {
+		return
+	}
+	if home.Node != "" && c.home == node {
+		if home.Epoch == c.epoch {
+			c.rivalEnded(t)
+		}
 		return
 	}
 	if c.home == "" { // another node is the home of what was ours
@@ -62,6 +70,19 @@ func (h *Hub) homeMoved(channel string, home Home) {
 	}
 	c.synced = false
 	c.find()
+}
+
+// rivalEnded tells the subscribers here that there was another home, which has given
+// way to this channel's: what was published there never comes. c.mu must be held.
+func (c *channel) rivalEnded(t *Turn) {
+	for _, sub := range c.subs {
+		if sub == nil {
+			continue
+		}
+		sub.s.mu.Lock()
+		c.pushGap(t, sub.s, c.epoch, sub.sent, unknownLoss)
+		sub.s.mu.Unlock()
+	}
 }
 
 // yield makes another node the home of a channel, with its epoch and its window.
