@@ -83,8 +83,8 @@ type Peers interface {
 	// AgentMoved tells that other nodes began or ceased to hold an agent.
 	AgentMoved(agent string)
 	// Home tells that a channel has another home, with another epoch unless the move
-	// was planned. An empty node: it has none, the next Claim finds one. The same node
-	// and epoch as before: there was a second home, on the other side of a split, which
+	// was planned. An empty node: it has none, the next Claim finds one. Not planned and
+	// with the node and epoch as before: there was a second home, on the other side of a split, which
 	// has given way.
 	Home(channel string, home Home, planned bool)
 	// Cut tells that the other nodes cannot be reached, or can again.

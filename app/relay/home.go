@@ -74,7 +74,7 @@ func (c *channel) follow() {
 
 // findHome claims the channel until it has a home that answers.
 func (h *Hub) findHome(c *channel) {
-	ctx, cancel := context.WithTimeout(context.Background(), brokerTime)
+	ctx, cancel := context.WithTimeout(h.life, brokerTime)
 	defer cancel()
 	wait := 10 * time.Millisecond
 	for ctx.Err() == nil {
@@ -94,6 +94,9 @@ func (h *Hub) findHome(c *channel) {
 		case <-time.After(wait):
 			wait = min(2*wait, syncTime)
 		}
+	}
+	if h.life.Err() != nil {
+		return
 	}
 	h.log.Warn("no home of a channel was found in time; its commands are refused until one is", "channel", c.name)
 	h.finishOpen(c, func(*Turn) { c.astray, c.answer, c.synced = true, nil, false })

@@ -37,7 +37,7 @@ func (h *Hub) refind(which func(c *channel) bool) {
 }
 
 // homeMoved heeds what the fleet says of a channel's home.
-func (h *Hub) homeMoved(channel string, home Home) {
+func (h *Hub) homeMoved(channel string, home Home, planned bool) {
 	sh := &h.channels[h.shardOf(channel)]
 	sh.mu.RLock()
 	c := sh.m[channel]
@@ -57,7 +57,7 @@ func (h *Hub) homeMoved(channel string, home Home) {
 		return
 	}
 	if home.Node != "" && c.home == node {
-		if home.Epoch == c.epoch {
+		if home.Epoch == c.epoch && !planned {
 			c.rivalEnded(t)
 		}
 		return

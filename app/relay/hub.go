@@ -23,6 +23,10 @@ const shards = 64
 
 // A Hub is the message path of one node. All methods may be called concurrently.
 type Hub struct {
+	// life is over when Run ends: what looks for a home ends with it.
+	life    context.Context
+	endLife context.CancelFunc
+
 	// Fixed at construction.
 	cfg         Config
 	log         *slog.Logger
@@ -111,6 +115,7 @@ func New(cfg Config) (*Hub, error) {
 		gate: limit.NewGate(cfg.Gate), addresses: limit.NewAddresses(cfg.Addresses),
 		mail: mailbox.New[*parkedMessage](cfg.Mailbox), ladder: overload.NewLadder(cfg.Overload),
 		waiting: make(chan struct{}, maxWaiting)}
+	h.life, h.endLife = context.WithCancel(context.Background())
 	for i := range shards {
 		h.agents[i].m = make(map[string]*agent)
 		h.channels[i].m = make(map[string]*channel)
@@ -141,6 +146,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	wg.Go(func() { h.runMonitor(ctx) })
 	wg.Go(func() { h.runHistorian(ctx) })
 	wg.Wait()
+	h.endLife()
 	return nil
 }
 

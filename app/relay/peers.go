@@ -248,7 +248,7 @@ func (h *Hub) forwardAll(t *Turn, round int) {
 
 // Home goes on with a channel whose home is another. A planned move needs nothing
 // else: the new home has the window and the epoch, and says so when it is asked.
-func (p peers) Home(channel string, home Home, _ bool) { p.h.homeMoved(channel, home) }
+func (p peers) Home(channel string, home Home, planned bool) { p.h.homeMoved(channel, home, planned) }
 
 // Cut tells the clients, and lets this node's channels go on without the others: each
 // gets a home that can be reached.
