@@ -164,10 +164,10 @@ func startFleet(t testing.TB, nodes []func(*app.Config), change func(*app.Config
 	}
 	t.Cleanup(func() { // together: one after the other they would hand sessions around
 		var ending sync.WaitGroup
-		for _, n := range f.nodes {
+		for _, n := range f.nodes[1:] {
 			ending.Go(n.Stop)
 		}
-		ending.Wait()
+		ending.Wait() // the first may hold what they share
 	})
 	f.Node = f.nodes[0]
 	f.await("become ready", 15*time.Second, func(n *apptest.Node) bool {
