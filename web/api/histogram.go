@@ -20,10 +20,8 @@ const nativeSchema = 2
 // in both forms at once: classic buckets for everybody, native ones for servers
 // that scrape protobuf.
 //
-// The relay's bounds are 2^(i/4) µs, the native ones 2^(k/4) s. A µs is not a
-// power of two of a second, so that the bounds differ by a constant: bucket i is
-// told as the native bucket whose bound is nearest, 4.6% below. Classic bounds are
-// the relay's own and exact. Both forms have the same count and sum.
+// The relay's bounds are 2^(i/4-20) s and the native ones 2^(k/4) s, so that both
+// forms have the same buckets, count and sum.
 type latencyMetric struct {
 	desc    *prometheus.Desc
 	read    relay.Histogram

@@ -51,7 +51,6 @@ type stored struct {
 	mu       sync.Mutex
 	alerts   map[string]string // key -> JSON
 	silences string
-	state    string
 }
 
 // recall gives the engine what was stored before the restart. What cannot be read
