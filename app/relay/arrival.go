@@ -610,3 +610,10 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 	}
 	return 0
 }
+
+// movingN is how many clients of this node wait for their sessions.
+func (h *Hub) movingN() int {
+	h.tickets.mu.Lock()
+	defer h.tickets.mu.Unlock()
+	return len(h.tickets.m)
+}

@@ -21,6 +21,7 @@ func (h *Hub) Stats() Stats {
 		MessagesIn: n.messages.Load(), DeliveredOut: n.delivered.Load(),
 		Outcomes: map[wire.Outcome]uint64{wire.Delivered: n.live.Load(), wire.Parked: n.parked.Load()},
 		Dropped:  make(map[string]uint64), Gaps: n.gaps.Load(),
+		Parcels: n.parcelsIn.Load(), ParcelsOdd: n.parcelsOdd.Load(), ParcelsLost: n.parcelsLost.Load(), Moving: h.movingN(),
 		Delivery: h.delivery.read(), Reply: h.reply.read(),
 	}
 	for k := range n.framesIn {

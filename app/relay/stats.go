@@ -44,6 +44,11 @@ type Stats struct {
 	Dropped      map[string]uint64       // messages dropped, by reason
 	Gaps         uint64
 
+	// Of other nodes; all 0 on a lone node. ParcelsOdd could not be read, ParcelsLost
+	// were lost on the way here, Moving are sessions that are being handed over.
+	Parcels, ParcelsOdd, ParcelsLost uint64
+	Moving                           int
+
 	// Delivery is the time from the arrival of a message to its writing to a
 	// local receiver; Reply from a request to its first reply.
 	Delivery, Reply Histogram
