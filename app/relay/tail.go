@@ -1,0 +1,159 @@
+package relay
+
+import (
+	"slices"
+
+	"agentnet/app/relay/parcel"
+	"agentnet/app/wire"
+)
+
+// An arrivalTimer ends the wait for a session's tail.
+type arrivalTimer struct {
+	s     *Session
+	timer timer
+}
+
+func (s *Session) awaitTail() *timer {
+	a := &arrivalTimer{s: s}
+	a.timer.owner, a.timer.shard = a, s.secret[0]
+	return &a.timer
+}
+
+// expire gives up what may have come at the old node: that is told by a gap.
+func (a *arrivalTimer) expire(t *Turn, _ *timer) { a.s.arrived(t, nil, true) }
+
+// landTail delivers what came for a session at its old node.
+func (h *Hub) landTail(t *Turn, node string, b []byte) bool {
+	var v parcel.Tail
+	if !parcel.Read(b, &v) || len(v.Secret) != len(secretHash{}) {
+		return false
+	}
+	secret := secretHash(v.Secret)
+	s := h.sessionOf(secret)
+	switch {
+	case s == nil:
+		if to := h.moves.wentTo(secret); to != "" && to != node && !v.Refused {
+			h.fleet.Post(to, b)
+		}
+	case v.Refused:
+		s.mu.Lock()
+		mine := s.arriving && s.from == node
+		s.mu.Unlock()
+		if mine {
+			s.closeFor(t, wire.CloseGoingAway, "the session is back at its old node")
+		}
+	case v.Index == 0:
+		s.arrived(t, &v, false)
+	default:
+		s.mu.Lock()
+		for i := range v.Frames {
+			s.takeFrame(t, &v.Frames[i])
+		}
+		s.mu.Unlock()
+	}
+	return true
+}
+
+// arrived makes a session whole: what came for it at its old node is next, then what
+// waited here.
+func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
+	s.mu.Lock()
+	if !s.arriving || s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.arriving = false
+	var over []uint64
+	if s.tailed == nil {
+		s.tailed = make(map[string]struct{})
+	}
+	if tail != nil {
+		s.lost += tail.Lost
+		for i := range tail.Frames {
+			if id := s.takeFrame(t, &tail.Frames[i]); id != 0 {
+				over = append(over, id)
+			}
+		}
+	}
+	if lost {
+		s.tellBlind(t)
+	}
+	var ended []*pending
+	for _, p := range s.asks {
+		if slices.Contains(over, p.askID) {
+			ended = append(ended, p)
+		}
+	}
+	s.mu.Unlock()
+	for _, p := range ended {
+		s.hub.finish(p)
+	}
+	s.agent.declare()
+	s.agent.deliverMail(t, s)
+	s.mu.Lock()
+	s.tailed = nil
+	s.mu.Unlock()
+}
+
+// takeFrame adds a frame of the tail to the session, with the next seq. It returns
+// the request that a last reply ends, or 0. s.mu must be held.
+func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
+	var ev wire.Event
+	if _, err := ev.Read(wire.Protobuf, wire.Body(f.Data)); err != nil {
+		return 0
+	}
+	give := func(class wire.Class, e replayEntry, encode func(dst []byte, enc wire.Encoding, seq uint64) []byte) {
+		if !s.direct(t, class, e, encode) && !s.ended {
+			s.lost++
+			t.count.dropped[dropReplayFull]++
+		}
+	}
+	switch ev.Kind {
+	case wire.KindMessage:
+		v := &ev.Message
+		if f.Bare && s.hadLately(v.MessageID) {
+			return 0
+		}
+		if s.tailed != nil {
+			s.tailed[v.MessageID] = struct{}{}
+		}
+		s.noteLately(t, v.MessageID)
+		give(v.Class, replayEntry{order: s.agent.order, expires: f.ExpiresMS}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+			v.Seq = seq
+			return wire.AppendMessage(dst, enc, v)
+		})
+	case wire.KindRequest:
+		v := &ev.Request
+		if s.served == nil {
+			s.served = make(map[uint64]string)
+		}
+		s.served[v.Request] = s.from
+		give(wire.Normal, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+			v.Seq = seq
+			return wire.AppendRequest(dst, enc, v)
+		})
+	case wire.KindReply:
+		v := &ev.Reply
+		give(wire.Normal, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+			v.Seq = seq
+			return wire.AppendReply(dst, enc, v)
+		})
+		if !v.More {
+			return v.ID
+		}
+	case wire.KindReceipt:
+		v := &ev.Receipt
+		give(wire.Normal, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+			v.Seq = seq
+			return wire.AppendReceipt(dst, enc, v)
+		})
+	case wire.KindCancel:
+		delete(s.served, ev.CancelRequest)
+		if s.live() {
+			t.frame = wire.AppendCancel(t.room(), s.enc, ev.CancelRequest)
+			s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.High)
+			t.markUrgent(s)
+		}
+	}
+	return 0
+}
