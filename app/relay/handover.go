@@ -340,7 +340,6 @@ func (s *Session) depart(t *Turn, node string, ticket uint64) bool {
 	h.sessionN.Add(-1)
 	h.moves.note(s.secret, node, t.clock()+2*int64(h.cfg.Resume))
 	h.noteDeparture(t.clock(), s, node)
-	s.packPrivate(tail)
 	h.sendMailAlong(t, s, node) // it is there when the tail makes the session whole
 	h.fleet.Post(node, parcel.Append(nil, tail))
 	for _, p := range asks { // answers follow the session
@@ -375,27 +374,31 @@ func (h *Hub) handedOver(p *parkedMessage, s *Session) {
 	}
 }
 
-// sendMailAlong posts what waits in the mailbox for the last session that the agent
-// had here, and did not fit its replay.
+// sendMailAlong posts what waits in the mailbox for this session, in its order: what
+// others have had, and what did not fit its replay if it is the last that the agent
+// has here.
 func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) {
 	s.agent.mu.Lock()
 	alone := len(s.agent.sessions) == 1
 	s.agent.mu.Unlock()
-	if !alone {
-		return
-	}
 	now := t.wallMS()
 	var rest []*parkedMessage
 	for _, e := range h.mail.Waiting(s.agent.name) {
 		p := e.Value
+		if p.only == s {
+			rest = append(rest, p)
+		}
+		if p.only != nil || !alone {
+			continue
+		}
 		p.mu.Lock()
 		mine, had := slices.Contains(p.holders, s), slices.Contains(p.had, s)
 		p.mu.Unlock()
-		if had && p.only == nil { // it came on another way, and nobody else is here
+		if had { // it came on another way, and nobody else is here
 			h.mailDone(p)
 			continue
 		}
-		if !mine && p.only == nil && p.ExpiresMS > now && !p.travels() {
+		if !mine && p.ExpiresMS > now && !p.travels() {
 			rest = append(rest, p)
 		}
 	}
@@ -412,23 +415,6 @@ func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) {
 			}
 		})
 		rest = rest[n:]
-	}
-}
-
-// packPrivate adds to the tail what waited in the mailbox for this session alone.
-func (s *Session) packPrivate(tail *parcel.Tail) {
-	if !s.hadMail {
-		return
-	}
-	for _, e := range s.hub.mail.Waiting(s.agent.name) {
-		p := e.Value
-		if p.only != s {
-			continue
-		}
-		msg := wire.Message{Seq: 1, From: p.From, To: p.To, Payload: p.Payload, MessageID: p.Parked.MessageID, TimeMS: p.TimeMS, Class: p.Class, Headers: p.Headers}
-		buf := wire.AppendMessage(make([]byte, wire.HeaderRoom, 512), wire.Protobuf, &msg)
-		tail.Frames = append(tail.Frames, parcel.Frame{Data: wire.Seal(wire.Protobuf, buf)})
-		s.hub.mailDone(p)
 	}
 }
 
