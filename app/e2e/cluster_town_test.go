@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -173,20 +172,6 @@ func (w *town) abandon() {
 // gate is the town as one node: its address is the balancer's.
 func (w *town) gate() *process {
 	return &process{t: w.t, token: w.token, url: "http://" + w.front.Addr(), addr: w.front.Addr(), log: &tail{}}
-}
-
-// errors counts what nodes have logged as an error.
-func (w *town) faults() (lines []string) {
-	for i := range w.houses {
-		if p := w.node(i); p != nil {
-			for line := range strings.Lines(p.log.String()) {
-				if strings.Contains(line, "level=ERROR") || strings.Contains(line, "panic") {
-					lines = append(lines, fmt.Sprintf("node %d: %s", i+1, strings.TrimSpace(line)))
-				}
-			}
-		}
-	}
-	return lines
 }
 
 // A crossing sends from one node to another, one message after the other, and notes
