@@ -26,7 +26,6 @@ type logView struct {
 	sound    bool
 	chips    []ui.Choice
 	lanes    []lane
-	ticks    []ui.Point
 	days     []logDay
 	older    string
 	newest   string

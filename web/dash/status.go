@@ -15,7 +15,6 @@ type statusView struct {
 	frame          ui.Frame
 	kind, word     string
 	sentence, read string
-	firing         int
 }
 
 // publicState is what strangers may know: no name, no number, no reason.

@@ -77,7 +77,6 @@ type topic struct {
 	request request // without connection and visitor's name
 
 	viewers map[*viewer]struct{} // Guarded by stream.mu.
-	fresh   bool                 // somebody came: all parts are sent. Guarded by stream.mu.
 
 	// Used by the rendering goroutine only.
 	last  map[string][]byte // parts as they were sent last

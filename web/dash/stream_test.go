@@ -241,8 +241,8 @@ func TestSignedOutViewersAreSentAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	r, ctx, stop := bufio.NewReader(resp.Body), context.Background(), func() {}
-	ctx, stop = context.WithTimeout(ctx, 20*time.Second)
+	r := bufio.NewReader(resp.Body)
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
 	defer stop()
 	go func() {
 		for ctx.Err() == nil {

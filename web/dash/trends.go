@@ -16,9 +16,7 @@ import (
 type trendsView struct {
 	r      *request
 	lead   string
-	fault  string
 	nodes  []ui.Choice
-	spans  []ui.Choice
 	chart  *ui.Chart
 	rows   [][]string
 	heads  []string
