@@ -79,6 +79,7 @@ func newBoard(t *testing.T, node *fakeRelay, role Role, change ...func(*BoardCon
 		if err := app.ShutdownWithTimeout(5 * time.Second); err != nil {
 			t.Error(err)
 		}
+		_ = ln.Close() // when the server had not begun yet, it would not end by itself
 		<-served
 	})
 	return b, "http://" + ln.Addr().String()
