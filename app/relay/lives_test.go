@@ -21,7 +21,7 @@ import (
 // others nodes die (1), or parcels get lost (2): then every loss is told.
 // RELAY_SEED repeats one run.
 func TestRandomLivesOfNodes(t *testing.T) {
-	first, seeds := uint64(time.Now().UnixNano())/3*3, nationRuns
+	first, seeds := uint64(600), nationRuns // any other by RELAY_SEED
 	if s := os.Getenv("RELAY_SEED"); s != "" {
 		first, _ = strconv.ParseUint(s, 10, 64)
 		seeds = 1
