@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -117,20 +116,6 @@ func (s *Server) Await(what string, within time.Duration, ok func() bool) {
 	}
 	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 	s.t.Fatalf("redis-server on port %d: not in %v: %s\n%s", s.Port, within, what, log)
-}
-
-// Pause stops the process without ending it: its connections stay open and nothing
-// answers.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
-
-// Resume ends a pause.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatalf("signal redis-server: %v", err)
-	}
 }
 
 // Kill ends the process at once. Its memory is gone. It may be called again.
