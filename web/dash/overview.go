@@ -82,7 +82,7 @@ func (b *Board) overview(r *request) (*view, error) {
 		o.newcomer = b.cfg.Page.commands(b.endpointFor(r))
 	}
 	parts := []part{
-		{"verdict", overviewVerdict(o)}, {"tiles", overviewTiles(o)}, {"headroom", overviewHeadroom(o)},
+		{"verdict", overviewVerdict(o)}, {"tiles", overviewTiles(o)}, {"newcomer", overviewNewcomer(o)}, {"headroom", overviewHeadroom(o)},
 		{"load", overviewChart(o)}, {"hot", overviewHot(o)}, {"regions", overviewRegions(o)},
 	}
 	return &view{title: "Overview", body: overviewPage(o), parts: parts, every: 1}, nil
