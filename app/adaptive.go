@@ -56,7 +56,7 @@ type Tuner struct {
 	least, most float64
 
 	share   float64
-	slow    bool      // heartbeats are at their longest
+	slow    bool      // heartbeats are no more frequent than a new connection's
 	tight   time.Time // since when tightenAt is reached
 	calm    time.Time // since when it is below loosenAt
 	needed  time.Time // when queues last overflowed
@@ -127,13 +127,14 @@ func (t *Tuner) to(share float64, why string) string {
 	return fmt.Sprintf("queues and windows from %.4g%% to %.4g%% of the configuration: %s", from*100, share*100, why)
 }
 
-// pace slows heartbeats down while load is shed or memory is short: each costs a
-// wake-up on both sides, and a slower one still notices a dead peer.
+// pace slows the most frequent heartbeats down while load is shed or memory is short:
+// under load every connection looks bad, would be asked more often, and each answer
+// costs a wake-up on both sides.
 func (t *Tuner) pace(p Pressure) string {
 	switch slow := p.Level >= overload.Degraded || t.share <= 0.5; {
 	case slow && !t.slow:
 		t.slow = true
-		return "heartbeats at their longest: " + p.Level.String() + " load"
+		return "heartbeats no more often than a new connection's: " + p.Level.String() + " load"
 	case t.slow && p.Level == overload.Normal && t.share >= 1:
 		t.slow = false
 		return "heartbeats as each connection needs them: calm again"
@@ -152,7 +153,8 @@ func join(a, b string) string {
 func (c *Config) bounds(share float64, slow bool) relay.Bounds {
 	b := relay.Bounds{Recent: min(share, 1), Queue: queue.Limits{Items: max(16, int(share*float64(c.Queue.Frames))), Bytes: int(share * float64(c.Queue.Bytes))}}
 	if slow {
-		b.HeartbeatMin = time.Duration(c.Session.HeartbeatMax)
+		// Not longer: a dead peer that is found late keeps what others send it for as long.
+		b.HeartbeatMin = time.Duration(c.Session.Heartbeat)
 	}
 	return b
 }
