@@ -54,11 +54,23 @@ go mod download
 
 sh scripts/check.sh
 
-packages=${*:-./...}
+# The tests of whole nodes come last, in two halves at the same time: they wait more
+# than they work.
+packages=${*:-$(go list ./... | grep -v '/app/e2e$')}
 # Two packages at a time: more would starve the tests that look at latency.
-echo "== go test -race $packages"
+echo "== go test -race ${*:-./..., without app/e2e}"
 # shellcheck disable=SC2086 # one argument a package is meant
 CGO_ENABLED=1 go test -race -p 2 -timeout 15m $packages
+
+if [ $# -eq 0 ]; then
+	echo "== go test -race ./app/e2e"
+	CGO_ENABLED=1 go test -race -timeout 15m -run '^TestCluster' ./app/e2e &
+	half=$!
+	code=0
+	CGO_ENABLED=1 go test -race -timeout 15m -skip '^TestCluster' ./app/e2e || code=$?
+	wait "$half" || code=$?
+	[ "$code" -eq 0 ] || exit "$code"
+fi
 
 # Under the race detector the property tests of the scaling engine run fewer
 # histories, and its speed is not judged: all of that is here.

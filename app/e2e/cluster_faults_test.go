@@ -114,6 +114,9 @@ func TestClusterRedisTrouble(t *testing.T) {
 }
 
 func (tr *trouble) run(t *testing.T, hold time.Duration) {
+	if tr.passing {
+		hold = max(hold, 8*time.Second) // Sentinels need some seconds to agree on a new primary
+	}
 	each, hurt, heal := tr.begin(t, 3)
 	w := newTown(t, townConfig, each...)
 	first, second := w.node(0), w.node(1)

@@ -167,6 +167,7 @@ func aStats() relay.Stats {
 		FramesIn: map[wire.Kind]uint64{wire.KindSend: 5, wire.KindAck: 2}, BytesIn: 13, FramesOut: 14, BytesOut: 15,
 		MessagesIn: 16, DeliveredOut: 17, Outcomes: map[wire.Outcome]uint64{wire.Delivered: 4, wire.Parked: 1},
 		Errors: map[wire.Code]uint64{wire.Forbidden: 1}, Dropped: map[string]uint64{"queue_full": 2}, Gaps: 18,
+		Parcels: 19, ParcelsOdd: 20, ParcelsLost: 21, Moving: 22,
 	}
 	for i := range s.Delivery.Counts {
 		s.Delivery.Counts[i] = uint64(i % 7 * (i % 3)) // with holes, so that there are several spans

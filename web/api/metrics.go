@@ -149,6 +149,7 @@ func newRelayCollector(stats func() relay.Stats, version string) *relayCollector
 			gauge("queue_bytes", "Bytes that wait in the queues of all sessions.", func(s *relay.Stats) float64 { return float64(s.QueueBytes) }),
 			gauge("mailbox_messages", "Messages that wait for absent agents.", func(s *relay.Stats) float64 { return float64(s.MailboxCount) }),
 			gauge("mailbox_bytes", "Bytes that wait for absent agents.", func(s *relay.Stats) float64 { return float64(s.MailboxBytes) }),
+			gauge("sessions_moving", "Sessions that are being handed over to another node.", func(s *relay.Stats) float64 { return float64(s.Moving) }),
 			gauge("draining", "1 while the node sends its clients away.", func(s *relay.Stats) float64 { return flag(s.Draining) }),
 			counter("connections_accepted_total", "Connections that were upgraded.", func(s *relay.Stats) uint64 { return s.Accepted }),
 			counter("received_bytes_total", "Bytes of WebSocket messages from clients.", func(s *relay.Stats) uint64 { return s.BytesIn }),
@@ -157,6 +158,9 @@ func newRelayCollector(stats func() relay.Stats, version string) *relayCollector
 			counter("messages_accepted_total", "Accepted send, request, reply and publish.", func(s *relay.Stats) uint64 { return s.MessagesIn }),
 			counter("messages_delivered_total", "Messages, requests and replies handed to sessions.", func(s *relay.Stats) uint64 { return s.DeliveredOut }),
 			counter("gaps_total", "Times that a client was told of a loss.", func(s *relay.Stats) uint64 { return s.Gaps }),
+			counter("node_parcels_total", "Parcels from other nodes.", func(s *relay.Stats) uint64 { return s.Parcels }),
+			counter("node_parcels_unknown_total", "Parcels from other nodes that were not understood.", func(s *relay.Stats) uint64 { return s.ParcelsOdd }),
+			counter("node_parcels_lost_total", "Parcels from other nodes that were lost on the way.", func(s *relay.Stats) uint64 { return s.ParcelsLost }),
 		},
 		families: []family{
 			by("connections_refused_total", "reason", "Connections refused before the upgrade.", func(s *relay.Stats) map[string]uint64 { return words(s.Refused) }),

@@ -49,7 +49,7 @@ func metricsNode(t *testing.T) *node {
 }
 
 // units are the ends that a name may have when it measures something.
-var units = regexp.MustCompile(`_(seconds|bytes|total|info|level|frames|messages|connections|sessions|agents|channels|subscriptions|draining|waiting|resumable)$`)
+var units = regexp.MustCompile(`_(seconds|bytes|total|info|level|frames|messages|connections|sessions|agents|channels|subscriptions|draining|waiting|resumable|moving)$`)
 
 // boundedLabels are the values that a label may have; nil is checked by hand.
 func boundedLabels() map[string]func(string) bool {
@@ -127,7 +127,8 @@ func TestMetricsTellEveryNumberOfTheRelay(t *testing.T) {
 		{"agentnet_queue_bytes", "", 9}, {"agentnet_mailbox_messages", "", 10}, {"agentnet_mailbox_bytes", "", 11},
 		{"agentnet_connections_accepted_total", "", 12}, {"agentnet_received_bytes_total", "", 13}, {"agentnet_sent_frames_total", "", 14},
 		{"agentnet_sent_bytes_total", "", 15}, {"agentnet_messages_accepted_total", "", 16}, {"agentnet_messages_delivered_total", "", 17},
-		{"agentnet_gaps_total", "", 18}, {"agentnet_draining", "", 0}, {"agentnet_start_time_seconds", "", 1_795_000_000},
+		{"agentnet_gaps_total", "", 18}, {"agentnet_node_parcels_total", "", 19}, {"agentnet_node_parcels_unknown_total", "", 20},
+		{"agentnet_node_parcels_lost_total", "", 21}, {"agentnet_sessions_moving", "", 22}, {"agentnet_draining", "", 0}, {"agentnet_start_time_seconds", "", 1_795_000_000},
 		{"agentnet_overload_level", "elevated", 1}, {"agentnet_overload_level", "normal", 0},
 		{"agentnet_connections_refused_total", "address", 1}, {"agentnet_connects_total", "opened", 2},
 		{"agentnet_connections_closed_total", "4002", 1}, {"agentnet_connections_closed_total", "other", 3},
@@ -150,6 +151,8 @@ func TestMetricsTellEveryNumberOfTheRelay(t *testing.T) {
 func TestOneReadingAScrape(t *testing.T) {
 	n := metricsNode(t)
 	scrape(t, n, "text/plain")
+	n.relay.mu.Lock()
+	defer n.relay.mu.Unlock()
 	if n.relay.reads != 1 {
 		t.Errorf("got %d readings of the relay, want 1", n.relay.reads)
 	}
@@ -273,8 +276,8 @@ func TestStatsTellEveryField(t *testing.T) {
 	got := n.do("GET", "/v1/stats", viewerToken, "")
 	for _, want := range []string{
 		`"node":"n1","region":"home","version":"1.2.3","started_ms":1795000000000,"time_ms":1795000060000,"level":"elevated","draining":false`,
-		`"connections":1,"sessions":2,"resumable":3,"agents":4,"channels":5,"subscriptions":6,"requests":7,"queue_frames":8,"queue_bytes":9,"mailbox_messages":10,"mailbox_bytes":11`,
-		`"accepted":12`, `"closed":{"1000":3,"3777":2,"4002":1,"4999":1}`, `"frames_in":{"ack":2,"send":5}`, `"messages":16,"delivered":17`,
+		`"connections":1,"sessions":2,"resumable":3,"agents":4,"channels":5,"subscriptions":6,"requests":7,"queue_frames":8,"queue_bytes":9,"mailbox_messages":10,"mailbox_bytes":11,"moving":22`,
+		`"accepted":12`, `"closed":{"1000":3,"3777":2,"4002":1,"4999":1}`, `"frames_in":{"ack":2,"send":5}`, `"messages":16,"delivered":17`, `"gaps":18,"parcels":19,"parcels_unknown":20,"parcels_lost":21`,
 		`"reply":{"count":6,"sum_ms":6,"p50_ms":0.976,"p95_ms":0.976,"p99_ms":0.976}`,
 	} {
 		if !strings.Contains(got.body, want) {
@@ -308,7 +311,7 @@ func TestRegions(t *testing.T) {
 // TestStatsHaveAllCounters fails when relay.Stats gains a field that neither the
 // metrics nor /v1/stats were taught.
 func TestStatsHaveAllCounters(t *testing.T) {
-	const known = 33
+	const known = 37
 	if got := reflect.TypeFor[relay.Stats]().NumField(); got != known {
 		t.Errorf("relay.Stats has %d fields, want %d: tell the new ones in metrics.go and stats.go, then correct this number", got, known)
 	}

@@ -39,6 +39,7 @@ type StatsGauges struct {
 	QueueBytes    int64 `json:"queue_bytes"`
 	MailboxCount  int64 `json:"mailbox_messages"`
 	MailboxBytes  int64 `json:"mailbox_bytes"`
+	Moving        int   `json:"moving" doc:"Sessions that are being handed over to another node."`
 }
 
 // StatsCounters is what has happened since the start.
@@ -57,6 +58,10 @@ type StatsCounters struct {
 	Errors    map[string]uint64 `json:"errors" doc:"Refused commands, by code."`
 	Dropped   map[string]uint64 `json:"dropped" doc:"Messages, by reason."`
 	Gaps      uint64            `json:"gaps"`
+
+	Parcels        uint64 `json:"parcels" doc:"From other nodes."`
+	ParcelsUnknown uint64 `json:"parcels_unknown" doc:"Of these, not understood."`
+	ParcelsLost    uint64 `json:"parcels_lost" doc:"From other nodes, lost on the way."`
 }
 
 // StatsLatency sums a histogram up, over the life of the process.
@@ -76,13 +81,13 @@ func (a *API) stats(c *fiber.Ctx, _ *relay.Identity) error {
 		Gauges: StatsGauges{
 			Connections: s.Connections, Sessions: s.Sessions, Resumable: s.Resumable, Agents: s.Agents,
 			Channels: s.Channels, Subscriptions: s.Subscriptions, Requests: s.Requests,
-			QueueFrames: s.QueueFrames, QueueBytes: s.QueueBytes, MailboxCount: s.MailboxCount, MailboxBytes: s.MailboxBytes,
+			QueueFrames: s.QueueFrames, QueueBytes: s.QueueBytes, MailboxCount: s.MailboxCount, MailboxBytes: s.MailboxBytes, Moving: s.Moving,
 		},
 		Counters: StatsCounters{
 			Accepted: s.Accepted, Refused: words(s.Refused), Connects: words(s.Connects), Closed: words(closeWords(s.Closed)),
 			FramesIn: words(kindWords(s.FramesIn)), BytesIn: s.BytesIn, FramesOut: s.FramesOut, BytesOut: s.BytesOut,
 			Messages: s.MessagesIn, Delivered: s.DeliveredOut, Outcomes: words(s.Outcomes), Errors: words(s.Errors),
-			Dropped: words(s.Dropped), Gaps: s.Gaps,
+			Dropped: words(s.Dropped), Gaps: s.Gaps, Parcels: s.Parcels, ParcelsUnknown: s.ParcelsOdd, ParcelsLost: s.ParcelsLost,
 		},
 		Delivery: latency(&s.Delivery), Reply: latency(&s.Reply),
 	})
