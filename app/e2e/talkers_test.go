@@ -100,7 +100,7 @@ func talkApart(t testing.TB, p *process, pairs int, pace time.Duration, class wi
 	}
 	cmd := exec.Command(self)
 	if _, err := exec.LookPath("nice"); err == nil && os.Getuid() == 0 {
-		cmd = exec.Command("nice", "-n", "-15", self)
+		cmd = exec.Command("nice", "-n", "-20", self)
 	}
 	cmd.Env = append(os.Environ(), asTalkers+"=1")
 	cmd.Stderr = os.Stderr

@@ -28,6 +28,7 @@ func (s *Server) Handler() fiber.Handler {
 	})
 	return func(c *fiber.Ctx) error {
 		s.asking()
+		s.door.pass()
 		if p := s.admit(c, upgrade); p != nil {
 			s.tally.refuse(p.Code)
 			return p.send(c)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,8 +23,10 @@ const (
 	eventBatch = 128 // ready sockets that one turn serves
 	// slowBatch bounds what one turn does of the work that comes in crowds and that
 	// nobody waits for by the millisecond: newcomers, and connections that died.
-	slowBatch   = 32
-	crowdedWait = 5 // ms that a loop holds a thread while it waits among newcomers
+	slowBatch = 32
+	// nap is how long a loop sleeps among newcomers: what they cost others in
+	// latency. longTurn is how long it works between two of them.
+	nap, longTurn = 200 * time.Microsecond, 2 * time.Millisecond
 )
 
 // An order is what other goroutines ask a whole loop to do.
@@ -62,6 +63,7 @@ type loop struct {
 	now      int64       // ms, at the beginning of the turn
 	conns    []*loopConn // by descriptor
 	count    int
+	passes   uint
 	slot     uint32
 	ending   []*loopConn // input is over; to be ended after the flush
 	fallen   []*loopConn // both directions are shut or reset, and epoll tells nothing of them any more
@@ -162,7 +164,7 @@ func (l *loop) run() {
 			l.srv.cfg.Logger.Error("event loop ends", "error", err, "wait_error", l.waitErr)
 			return
 		}
-		for l.ready > 0 || len(l.fallen) > 0 {
+		for since := time.Now(); l.ready > 0 || len(l.fallen) > 0; since = l.rest(since) {
 			if !l.pass() {
 				return
 			}
@@ -188,19 +190,25 @@ func (l *loop) wake() { l.file.SetReadDeadline(time.Unix(1, 0)) }
 
 // linger keeps the loop away from the runtime's own list of sleepers as long as
 // there are newcomers. The runtime looks at sleepers' descriptors when nobody else
-// can run, and wakes them in the order in which they became ready: in a storm the
-// loop would stand behind every new connection's request. So it stays among those
-// that want to run, and when it is alone with that it sleeps in the kernel.
+// can run, and appends those that are ready, like those that yield or return from
+// the kernel, to a queue in which in a storm every new connection's request stands
+// before it. A timer that is due comes before that queue.
 func (l *loop) linger() {
-	const alone = 50 * time.Microsecond // whoever gets its turn back so soon keeps nobody waiting
 	for l.ready == 0 && l.waitErr == nil && l.srv.crowded() {
-		before := time.Now()
-		if runtime.Gosched(); time.Since(before) < alone {
-			l.look(crowdedWait)
-		} else {
-			l.look(0)
-		}
+		time.Sleep(nap)
+		l.look(0)
 	}
+}
+
+// rest gives others a turn after a long one of the loop's own. The runtime would take
+// it by itself, and then let the loop wait behind all of them.
+func (l *loop) rest(since time.Time) time.Time {
+	now := time.Now()
+	if now.Sub(since) < longTurn || !l.srv.crowded() {
+		return since
+	}
+	time.Sleep(nap)
+	return time.Now()
 }
 
 // pass serves one batch and looks for the next. It returns false when the loop is over.
@@ -217,7 +225,10 @@ func (l *loop) pass() bool {
 			}
 		}
 	}
-	l.bury()
+	// When the batch was full, a message may wait behind it: that comes first.
+	if l.passes++; l.ready < len(l.events) || l.passes%8 == 0 {
+		l.bury()
+	}
 	if l.due.Swap(false) {
 		l.timed = false
 		l.sweep()

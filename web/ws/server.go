@@ -26,6 +26,7 @@ type Server struct {
 	asked    atomic.Int64 // ms, when the last upgrade was asked for
 	pending  atomic.Int64 // tickets out
 	closing  atomic.Bool
+	door     door
 
 	// flush is (*relay.Turn).Flush; tests with a hub of their own replace it.
 	flush func(t *relay.Turn, idle bool)
@@ -50,7 +51,7 @@ func newServer(cfg Config, waits timeouts, flush func(*relay.Turn, bool)) (*Serv
 	}
 	s := &Server{
 		cfg: cfg, origins: origins, waits: waits, flush: flush,
-		start: time.Now(), tally: newTally(),
+		start: time.Now(), tally: newTally(), door: newDoor(),
 	}
 	s.deflater.bufs = &s.bufs
 	s.streams.conns = make(map[*streamConn]struct{})
