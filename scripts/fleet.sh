@@ -6,7 +6,10 @@
 #   sh scripts/fleet.sh        eleven nodes, 200,000 agents, 20,000 messages a second
 #
 # NODES, PAIRS, RATE (messages a second), SECONDS_LOAD and PROCESSES (of the load
-# generator) make it smaller; RESULTS is another folder for the record.
+# generator) make it smaller. BENCH_FLAGS are more flags of the load generator, such
+# as --no-answers. Each node runs on NODE_PROCS processors at a time: what many
+# processes on few cores would spend on waking each other's threads is no property
+# of a fleet. RESULTS is another folder for the record.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,6 +17,8 @@ nodes=${NODES:-11}
 pairs=${PAIRS:-100000}
 rate=${RATE:-20000}
 seconds=${SECONDS_LOAD:-60}
+procs=${NODE_PROCS:-1}
+flags=${BENCH_FLAGS:-}
 processes=${PROCESSES:-$((pairs * 2 / 18000 + 1))}
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
@@ -47,7 +52,7 @@ urls=
 n=0
 while [ "$n" -lt "$nodes" ]; do
 	n=$((n + 1))
-	"$work/agentnet" serve --listen "127.0.0.1:$((port + n))" --node "n$n" --data "$work/n$n" --redis "redis://127.0.0.1:$port" \
+	GOMAXPROCS=$procs "$work/agentnet" serve --listen "127.0.0.1:$((port + n))" --node "n$n" --data "$work/n$n" --redis "redis://127.0.0.1:$port" \
 		--log-level warn >"$work/n$n.out" 2>"$work/n$n.log" &
 	pids="$pids $!"
 	urls="$urls${urls:+,}http://127.0.0.1:$((port + n))"
@@ -76,8 +81,9 @@ sleep 5 # the token is known everywhere within 2 s
 load=$(cut -d' ' -f1 /proc/loadavg)
 echo "== $((pairs * 2)) agents, $rate messages a second between nodes, for $seconds s"
 code=0
+# shellcheck disable=SC2086 # several flags
 "$work/agentnet" bench direct --url "$urls" --pairs "$pairs" --rate "$rate" --processes "$processes" --warmup 10s --settle 10s \
-	--duration "${seconds}s" --timeout 10m --concurrency 100 --sources 4 --with "$redis" >"$work/report" 2>"$work/errors" || code=$?
+	--duration "${seconds}s" --timeout 10m --concurrency 100 --sources 4 $flags --with "$redis" >"$work/report" 2>"$work/errors" || code=$?
 cat "$work/report" "$work/errors"
 
 mkdir -p "$results"
@@ -89,7 +95,7 @@ record=$results/fleet.md
 	echo
 	echo "Machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $(awk '/MemTotal/ {printf "%d GiB", $2 / 1048576 + 0.5}' /proc/meminfo), Linux $(uname -r), $(go env GOVERSION). Nodes, Redis and load generator share the cores; load average before the load $load."
 	echo
-	echo "Command: \`NODES=$nodes PAIRS=$pairs RATE=$rate SECONDS_LOAD=$seconds PROCESSES=$processes sh scripts/fleet.sh\`; the two agents of each pair are on different nodes."
+	echo "Command: \`NODES=$nodes PAIRS=$pairs RATE=$rate SECONDS_LOAD=$seconds PROCESSES=$processes NODE_PROCS=$procs${flags:+ BENCH_FLAGS='$flags'} sh scripts/fleet.sh\`; the two agents of each pair are on different nodes."
 	echo
 	sed 's/^/    /' "$work/report" "$work/errors"
 	echo
