@@ -208,7 +208,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.runAccounts(work) })
 	g.Go(func() error { return a.store.Watch(work, a.storeChanged) })
 	g.Go(func() error { return a.runReplication(work) })
-	g.Go(func() error { return a.scaling.Run(work) })
+	g.Go(func() error { return a.runScaling(work) })
 	g.Go(func() error { return a.web.Run(work) })
 	g.Go(func() error { return a.runActing(work) })
 	g.Go(func() error { return a.web.Serve(a.ln) })

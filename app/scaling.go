@@ -46,6 +46,20 @@ func (a *App) openScaling(ctx context.Context) (err error) {
 	return nil
 }
 
+// modeOff is the mode of a node whose engine does not run: it has no samples,
+// alerts or decisions, and says so.
+const modeOff = "off"
+
+// runScaling measures and decides until ctx ends.
+func (a *App) runScaling(ctx context.Context) error {
+	if a.cfg.Scaling.Mode == modeOff {
+		a.log.Warn("scaling.mode is off: no samples, no alerts, no advice")
+		<-ctx.Done()
+		return nil
+	}
+	return a.scaling.Run(ctx)
+}
+
 // scalingFleet is the other nodes, as the engine sees them.
 type scalingFleet struct{ n *cluster.Node }
 
@@ -128,7 +142,11 @@ func (c *Config) engine() (scale.Config, error) {
 	if s.Max > 0 {
 		policy.Max = s.Max
 	}
-	if err := policy.Mode.UnmarshalText([]byte(s.Mode)); err != nil {
+	mode := s.Mode
+	if mode == modeOff {
+		mode = scale.Observe.String()
+	}
+	if err := policy.Mode.UnmarshalText([]byte(mode)); err != nil {
 		return scale.Config{}, fmt.Errorf("scaling.mode: %w", err)
 	}
 	policy.Down.Window = time.Duration(s.DownAfter)

@@ -10,7 +10,7 @@ import (
 
 // Scaling says how many nodes there should be.
 type Scaling struct {
-	Mode      string   `yaml:"mode" default:"advise" help:"observe (log only), advise (say it everywhere), or act (have the actuator do it)."`
+	Mode      string   `yaml:"mode" default:"advise" help:"off (nothing is measured, stored or decided), observe (log only), advise (say it everywhere), or act (have the actuator do it)."`
 	Min       int      `yaml:"min" default:"0" help:"Fewest instances of the fleet; 0: 2, or 1 where the Redis is the embedded one and nobody else can join."`
 	Max       int      `yaml:"max" default:"0" help:"Most instances of the fleet; 0: 20, or 1 where nobody else can join."`
 	DownAfter Duration `yaml:"down_after" default:"5m" help:"How long fewer instances must be enough before one goes."`

@@ -2,7 +2,7 @@
 # Runs a scenario of app/e2e in its long form against the built executable and
 # records the figures in scripts/bench/results/soak-NAME.md.
 #
-#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed trouble region viewers, or all
+#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed trouble region viewers engine, or all
 #
 # Sizes are set by the environment (E2E_AGENTS, E2E_SECONDS, … as below); what is
 # given counts before the default of the long form. RESULTS is another directory
@@ -10,8 +10,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers, or all"}
-[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed trouble region viewers"
+names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine, or all"}
+[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed trouble region viewers engine"
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
 work=$(mktemp -d)
@@ -46,6 +46,14 @@ soak() (
 		test=TestViewersDoNotDisturb
 		default E2E_VIEWERS 200
 		default E2E_SECONDS 20
+		;;
+	engine)
+		test=TestEngineDoesNotDisturb
+		default E2E_ROUNDS 3
+		default E2E_SECONDS 20
+		default E2E_PAIRS 50
+		default E2E_SERVER_CPU 0
+		pin="taskset -c 1"
 		;;
 	drain)
 		test='TestDrain|TestSecondSignal'
@@ -106,7 +114,7 @@ soak() (
 		default E2E_SECONDS 60
 		;;
 	*)
-		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed trouble region, or all" >&2
+		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine, or all" >&2
 		exit 2
 		;;
 	esac
