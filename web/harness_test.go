@@ -72,12 +72,12 @@ func (f *fakeRelay) Publish(context.Context, *relay.Identity, relay.PublishArgs)
 	return wire.Since{}, nil
 }
 
-func (f *fakeRelay) Agents(*relay.Identity, string, string, int) ([]wire.AgentInfo, string, error) {
-	return []wire.AgentInfo{{Agent: "alice"}}, "", nil
+func (f *fakeRelay) Agents(context.Context, *relay.Identity, string, string, int) ([]wire.AgentInfo, relay.Page, error) {
+	return []wire.AgentInfo{{Agent: "alice"}}, relay.Page{}, nil
 }
 
-func (f *fakeRelay) Channels(*relay.Identity, string, string, int) ([]relay.ChannelInfo, string, error) {
-	return nil, "", nil
+func (f *fakeRelay) Channels(context.Context, *relay.Identity, string, string, int) ([]relay.ChannelInfo, relay.Page, error) {
+	return nil, relay.Page{}, nil
 }
 
 func (f *fakeRelay) Stats() relay.Stats { return f.stats }

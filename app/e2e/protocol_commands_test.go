@@ -421,7 +421,45 @@ func protocolDirectory(t *testing.T, g *ground) {
 		narrow.refused("forbidden", obj{"presence": obj{"agent": dir + "d"}})
 		a.refused("bad_frame", obj{"profile": obj{"state": "asleep"}})
 		a.refused("bad_frame", obj{"agents": obj{"match": "a//b"}})
+		// Each subscribes to a channel of its own, at its own node, and all to one.
+		for i, s := range all {
+			s.ok(obj{"subscribe": obj{"channel": dir + []string{"a", "b", "c", "d", "e"}[i]}})
+			s.ok(obj{"subscribe": obj{"channel": dir + "z"}})
+		}
+		all[4].ok(obj{"publish": obj{"channel": dir + "z"}})
+		protocolChannelList(t, n, dir)
 	})
+}
+
+// protocolChannelList reads the channels of all nodes at each of them.
+func protocolChannelList(t *testing.T, n *fleet, dir string) {
+	t.Helper()
+	token := jwt(t, time.Hour, obj{"agents": "dir/list", "send": "**", "subscribe": dir + "*"})
+	defer n.stay(n.only)
+	for _, at := range n.nodes {
+		n.stay(at)
+		var names []string
+		for after := ""; ; {
+			_, got := call(t, n, "GET", "/v1/channels?limit=4&after="+after, token, nil)
+			list, _ := got["channels"].([]any)
+			if len(list) > 4 || got["partial"] != nil || got["missing"] != nil {
+				t.Errorf("%s: got %v", at.URL, got)
+			}
+			for _, e := range list {
+				c := e.(map[string]any)
+				names = append(names, c["channel"].(string))
+				if c["channel"] == dir+"z" && (c["subscribers"] != 5.0 || c["offset"] != 1.0 || c["home"] == nil) {
+					t.Errorf("%s: got %v, want the five subscribers of all nodes", at.URL, c)
+				}
+			}
+			if after, _ = got["next"].(string); after == "" {
+				break
+			}
+		}
+		if want := []string{dir + "a", dir + "b", dir + "c", dir + "d", dir + "e", dir + "z"}; !slices.Equal(names, want) {
+			t.Errorf("%s: got %v, want %v", at.URL, names, want)
+		}
+	}
 }
 
 func TestProtocolPing(t *testing.T) { protocolPing(t, alone) }

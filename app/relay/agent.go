@@ -222,13 +222,13 @@ func (s *Session) agents(t *Turn, l *link, c *wire.Command) {
 	h, by := s.hub, &caller{link: l, session: s, id: c.ID}
 	who, match, after, limit := s.who, string(c.Match), string(c.After), c.Limit
 	look := func(ctx context.Context) func(t *Turn) {
-		list, next, partial, e := h.directory(ctx, who, s.agent.name, match, after, limit)
+		list, page, e := h.directory(ctx, who, s.agent.name, match, after, limit)
 		return func(t *Turn) {
 			if e != nil {
 				by.fail(t, *e)
 				return
 			}
-			by.ok(t, &wire.OK{For: wire.KindAgents, Agents: list, Next: next, Partial: partial})
+			by.ok(t, &wire.OK{For: wire.KindAgents, Agents: list, Next: page.Next, Partial: page.Partial})
 		}
 	}
 	switch {

@@ -171,14 +171,14 @@ func (h *Hub) follow(ctx context.Context, p *pending, answers chan Answer, overr
 	}
 }
 
-// Agents lists the agents that id may send to, in the order of names, and where
-// the next page begins ("" when there is none).
-func (h *Hub) Agents(id *Identity, match, after string, limit int) ([]wire.AgentInfo, string, error) {
-	list, next, _, e := h.directory(context.Background(), id, "", match, after, limit)
+// Agents lists the agents of all nodes that id may send to, in the order of names.
+// It waits for other nodes, within ctx and 2 s.
+func (h *Hub) Agents(ctx context.Context, id *Identity, match, after string, limit int) ([]wire.AgentInfo, Page, error) {
+	list, page, e := h.directory(ctx, id, "", match, after, limit)
 	if e != nil {
-		return nil, "", e
+		return nil, Page{}, e
 	}
-	return list, next, nil
+	return list, page, nil
 }
 
 // check replaces c by what the relay would have read had it come as a frame: names,

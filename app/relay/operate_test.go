@@ -146,24 +146,24 @@ func TestListsArePaged(t *testing.T) {
 		id := w.identity("all")
 		var agents, channels []string
 		for after, pages := "", 0; pages == 0 || after != ""; pages++ {
-			list, next, err := w.hub.Agents(id, "agent*", after, 7)
+			list, page, err := w.hub.Agents(context.Background(), id, "agent*", after, 7)
 			if err != nil || len(list) == 0 || len(list) > 7 {
 				w.t.Fatalf("got %d agents, %v", len(list), err)
 			}
 			for _, a := range list {
 				agents = append(agents, a.Agent)
 			}
-			after = next
+			after = page.Next
 		}
 		for after, pages := "", 0; pages == 0 || after != ""; pages++ {
-			list, next, err := w.hub.Channels(id, "room/*", after, 10)
+			list, page, err := w.hub.Channels(context.Background(), id, "room/*", after, 10)
 			if err != nil {
 				w.t.Fatal(err)
 			}
 			for _, c := range list {
 				channels = append(channels, c.Channel[len("room/"):])
 			}
-			after = next
+			after = page.Next
 		}
 		if !slices.Equal(agents, want) || !slices.Equal(channels, want) {
 			t.Errorf("pages gave %v and %v", agents, channels)

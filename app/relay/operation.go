@@ -66,6 +66,16 @@ type ChannelInfo struct {
 	Subscribers int     `json:"subscribers"`
 	PerSecond   float64 `json:"messages_per_s"`
 	LastMS      int64   `json:"last_ms"` // wall clock of the last publication, 0: none
+	Home        string  `json:"home,omitempty" doc:"The node that orders its publications; absent while that is being found."`
+
+	orders bool // the node that says this is its home
+}
+
+// A Page says what is known beside the entries of a list of all nodes.
+type Page struct {
+	Next    string   // where the next page begins; "" when there is none
+	Partial bool     // what only others know may be missing
+	Missing []string // the nodes that did not answer in time, by name
 }
 
 // A Reason says why a node is not ready, or is ready but hurt.

@@ -92,6 +92,8 @@ func (h *Hub) landParcel(t *Turn, node string, kind parcel.Kind, b []byte) bool 
 		return h.landQuery(node, b)
 	case parcel.KindFound:
 		return h.landFound(node, b)
+	case parcel.KindListed:
+		return h.landListed(node, b)
 	case parcel.KindTake:
 		return h.landTake(t, node, b)
 	case parcel.KindHandover:

@@ -24,15 +24,16 @@ type questions struct {
 // A question was put to several nodes.
 type question struct {
 	nodes   []string // that have not answered
-	answers []*parcel.Found
+	missing []string // that never will
+	answers []parcel.Body
 	done    chan struct{}
 }
 
 // askNodes puts a question to nodes and waits for their answers, or until ctx ends.
-// partial says that not all came.
-func (h *Hub) askNodes(ctx context.Context, nodes []string, q *parcel.Query) (answers []*parcel.Found, partial bool) {
-	if len(nodes) == 0 {
-		return nil, false
+// missing are the nodes whose answers did not come.
+func askNodes[A parcel.Body](ctx context.Context, h *Hub, nodes []string, q *parcel.Query) (answers []A, missing []string) {
+	if len(nodes) == 0 || ctx.Err() != nil {
+		return nil, nodes
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
@@ -45,7 +46,6 @@ func (h *Hub) askNodes(ctx context.Context, nodes []string, q *parcel.Query) (an
 	for _, node := range nodes {
 		if !h.fleet.Post(node, p) {
 			h.answered(q.Number, node, nil)
-			partial = true
 		}
 	}
 	select {
@@ -55,11 +55,18 @@ func (h *Hub) askNodes(ctx context.Context, nodes []string, q *parcel.Query) (an
 	h.questions.mu.Lock()
 	defer h.questions.mu.Unlock()
 	delete(h.questions.m, q.Number)
-	return v.answers, partial || len(v.nodes) > 0 || len(v.answers) < len(nodes)
+	for _, a := range v.answers {
+		if a, ok := a.(A); ok {
+			answers = append(answers, a)
+		}
+	}
+	missing = append(v.missing, v.nodes...)
+	slices.Sort(missing)
+	return answers, missing
 }
 
 // answered notes a node's answer, or that there will be none.
-func (h *Hub) answered(number uint64, node string, a *parcel.Found) {
+func (h *Hub) answered(number uint64, node string, a parcel.Body) {
 	h.questions.mu.Lock()
 	defer h.questions.mu.Unlock()
 	v := h.questions.m[number]
@@ -73,6 +80,8 @@ func (h *Hub) answered(number uint64, node string, a *parcel.Found) {
 	v.nodes = slices.Delete(v.nodes, i, i+1)
 	if a != nil {
 		v.answers = append(v.answers, a)
+	} else {
+		v.missing = append(v.missing, node)
 	}
 	if len(v.nodes) == 0 {
 		close(v.done)
@@ -92,9 +101,19 @@ func (h *Hub) questionsLeft(node string) {
 	}
 }
 
-// landFound takes an answer.
+// landFound takes an answer about agents.
 func (h *Hub) landFound(node string, b []byte) bool {
 	v := new(parcel.Found)
+	if !parcel.Read(b, v) {
+		return false
+	}
+	h.answered(v.Number, node, v)
+	return true
+}
+
+// landListed takes an answer about channels.
+func (h *Hub) landListed(node string, b []byte) bool {
+	v := new(parcel.Listed)
 	if !parcel.Read(b, v) {
 		return false
 	}
@@ -128,6 +147,8 @@ func (h *Hub) landQuery(node string, b []byte) bool {
 		if m := h.memberHere(v.Agent); m.State != wire.Offline {
 			found.Agents = append(found.Agents, infoOf(m))
 		}
+	case parcel.AskChannels:
+		return h.answerChannels(node, &v)
 	default:
 		return false
 	}
@@ -179,16 +200,16 @@ func addUp(a, o *wire.AgentInfo) {
 
 // directory lists the agents of all nodes that who may send to, in the order of
 // names. It may wait for other nodes, within ctx.
-func (h *Hub) directory(ctx context.Context, who *Identity, self, match, after string, limit int) (list []wire.AgentInfo, next string, partial bool, e *wire.Error) {
-	list, next, e = h.directoryHere(who, self, match, after, limit)
+func (h *Hub) directory(ctx context.Context, who *Identity, self, match, after string, limit int) (list []wire.AgentInfo, page Page, e *wire.Error) {
+	list, next, e := h.directoryHere(who, self, match, after, limit)
 	if e != nil || h.fleet == nil {
-		return list, next, false, e
+		return list, Page{Next: next}, e
 	}
 	q := &parcel.Query{What: parcel.AskAgents, Match: match, After: after, Limit: limit, Self: self}
 	for _, g := range who.Send {
 		q.Send = append(q.Send, g.String())
 	}
-	answers, partial := h.askNodes(ctx, h.fleet.Nodes(nil), q)
+	answers, missing := askNodes[*parcel.Found](ctx, h, h.fleet.Nodes(nil), q)
 	// A page that was cut tells nothing of names after its last.
 	bound := ""
 	lists := [][]wire.AgentInfo{list}
@@ -202,7 +223,7 @@ func (h *Hub) directory(ctx context.Context, who *Identity, self, match, after s
 		}
 	}
 	list, next = h.cutPage(merge(lists...), bound, pageSize(limit))
-	return list, next, partial, nil
+	return list, h.page(next, missing), nil
 }
 
 // cutPage cuts a merged page at the last name that all nodes told of, at limit
@@ -232,14 +253,14 @@ func (h *Hub) member(ctx context.Context, name string) (m wire.Member, partial b
 	for _, o := range h.hosts(nil, name) {
 		nodes = append(nodes, o.Node)
 	}
-	answers, partial := h.askNodes(ctx, nodes, &parcel.Query{What: parcel.AskAgent, Agent: name})
+	answers, missing := askNodes[*parcel.Found](ctx, h, nodes, &parcel.Query{What: parcel.AskAgent, Agent: name})
 	a := infoOf(m)
 	for _, v := range answers {
 		for i := range v.Agents {
 			addUp(&a, &v.Agents[i])
 		}
 	}
-	return memberOf(a), partial
+	return memberOf(a), len(missing) > 0
 }
 
 // members lists the agents of all nodes that are in a channel, by name.
@@ -251,8 +272,8 @@ func (h *Hub) members(ctx context.Context, channel []byte) (members []wire.Membe
 	}
 	lists = append(lists, here)
 	if h.fleet != nil {
-		var answers []*parcel.Found
-		answers, partial = h.askNodes(ctx, h.fleet.Interested(nil, string(channel)), &parcel.Query{What: parcel.AskMembers, Channel: string(channel)})
+		answers, missing := askNodes[*parcel.Found](ctx, h, h.fleet.Interested(nil, string(channel)), &parcel.Query{What: parcel.AskMembers, Channel: string(channel)})
+		partial = len(missing) > 0
 		for _, a := range answers {
 			lists = append(lists, a.Agents)
 		}

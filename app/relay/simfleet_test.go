@@ -39,7 +39,8 @@ type simnode struct {
 
 	mu       sync.RWMutex
 	dead     bool
-	side     int // nodes of one side reach each other
+	mute     bool // what is posted to it is never taken, and nobody is told
+	side     int  // nodes of one side reach each other
 	agents   map[string]map[string]Host
 	channels map[string]map[string]bool
 	known    map[string]bool // nodes
@@ -164,6 +165,9 @@ func (l *simlink) run() {
 			}
 			continue
 		}
+		if l.to.isMute() && it.f == nil {
+			continue
+		}
 		switch {
 		case it.f != nil:
 			it.f(l.to)
@@ -185,6 +189,11 @@ func (l *simlink) cut() bool {
 }
 
 func (v *simnode) isDead() bool { v.mu.RLock(); defer v.mu.RUnlock(); return v.dead }
+
+func (v *simnode) isMute() bool { v.mu.RLock(); defer v.mu.RUnlock(); return v.mute }
+
+// stall makes a node one that stands still.
+func (v *simnode) stall() { v.mu.Lock(); v.mute = true; v.mu.Unlock() }
 
 func (v *simnode) learn(node string) {
 	v.mu.Lock()

@@ -26,9 +26,9 @@ type Relay interface {
 	Request(ctx context.Context, id *relay.Identity, a relay.RequestArgs, each func(relay.Answer) error) error
 	Publish(ctx context.Context, id *relay.Identity, a relay.PublishArgs) (wire.Since, error)
 	// Agents and Channels list what id may send to or subscribe to, by name, after
-	// the name given; next is "" on the last page.
-	Agents(id *relay.Identity, match, after string, limit int) (agents []wire.AgentInfo, next string, err error)
-	Channels(id *relay.Identity, match, after string, limit int) (channels []relay.ChannelInfo, next string, err error)
+	// the name given, on all nodes. They may wait for other nodes, within ctx.
+	Agents(ctx context.Context, id *relay.Identity, match, after string, limit int) ([]wire.AgentInfo, relay.Page, error)
+	Channels(ctx context.Context, id *relay.Identity, match, after string, limit int) ([]relay.ChannelInfo, relay.Page, error)
 	Stats() relay.Stats
 	Ready() []relay.Reason
 }

@@ -14,6 +14,13 @@ import (
 type AgentsReply struct {
 	Agents []Agent `json:"agents"`
 	Next   string  `json:"next,omitempty" doc:"The after of the next page; absent on the last."`
+	Gaps
+}
+
+// Gaps say what a list of all nodes lacks.
+type Gaps struct {
+	Partial bool     `json:"partial,omitempty" doc:"True when not every node could be asked: what only others know is missing."`
+	Missing []string `json:"missing,omitempty" doc:"The nodes that did not answer in time."`
 }
 
 // An Agent is one entry of the directory.
@@ -32,11 +39,11 @@ func (a *API) agents(c *fiber.Ctx, id *relay.Identity) error {
 	if err != nil {
 		return err
 	}
-	found, next, err := a.cfg.Relay.Agents(id, q.Match, q.After, q.Limit)
+	found, p, err := a.cfg.Relay.Agents(c.UserContext(), id, q.Match, q.After, q.Limit)
 	if err != nil {
 		return err
 	}
-	reply := AgentsReply{Agents: make([]Agent, len(found)), Next: next}
+	reply := AgentsReply{Agents: make([]Agent, len(found)), Next: p.Next, Gaps: Gaps{p.Partial, p.Missing}}
 	for i, f := range found {
 		reply.Agents[i] = Agent{Agent: f.Agent, State: f.State, Sessions: f.Sessions,
 			LastActiveMS: f.LastActiveMS, Queue: f.Queue, Card: f.Card, Keys: f.Keys}
@@ -48,6 +55,7 @@ func (a *API) agents(c *fiber.Ctx, id *relay.Identity) error {
 type ChannelsReply struct {
 	Channels []relay.ChannelInfo `json:"channels"`
 	Next     string              `json:"next,omitempty" doc:"The after of the next page; absent on the last."`
+	Gaps
 }
 
 func (a *API) channels(c *fiber.Ctx, id *relay.Identity) error {
@@ -55,12 +63,12 @@ func (a *API) channels(c *fiber.Ctx, id *relay.Identity) error {
 	if err != nil {
 		return err
 	}
-	found, next, err := a.cfg.Relay.Channels(id, q.Match, q.After, q.Limit)
+	found, p, err := a.cfg.Relay.Channels(c.UserContext(), id, q.Match, q.After, q.Limit)
 	if err != nil {
 		return err
 	}
 	if found == nil {
 		found = []relay.ChannelInfo{}
 	}
-	return writeJSON(c, http.StatusOK, ChannelsReply{Channels: found, Next: next})
+	return writeJSON(c, http.StatusOK, ChannelsReply{Channels: found, Next: p.Next, Gaps: Gaps{p.Partial, p.Missing}})
 }

@@ -92,7 +92,8 @@ type fakeRelay struct {
 	requests  []relay.RequestArgs
 	lists     []string // match|after|limit
 
-	err     error // of every operation, when not nil
+	page    relay.Page // of channels
+	err     error      // of every operation, when not nil
 	answer  func(ctx context.Context, each func(relay.Answer) error) error
 	reasons []relay.Reason
 	stats   relay.Stats
@@ -137,14 +138,14 @@ func (f *fakeRelay) list(match, after string, limit int) {
 	f.lists = append(f.lists, string(b))
 }
 
-func (f *fakeRelay) Agents(_ *relay.Identity, match, after string, limit int) ([]wire.AgentInfo, string, error) {
+func (f *fakeRelay) Agents(_ context.Context, _ *relay.Identity, match, after string, limit int) ([]wire.AgentInfo, relay.Page, error) {
 	f.list(match, after, limit)
-	return []wire.AgentInfo{{Agent: "alice", State: wire.Busy, Sessions: 2, LastActiveMS: 5, Queue: 1, Card: []byte(`{"name":"A"}`)}, {Agent: "bob"}}, "bob", f.err
+	return []wire.AgentInfo{{Agent: "alice", State: wire.Busy, Sessions: 2, LastActiveMS: 5, Queue: 1, Card: []byte(`{"name":"A"}`)}, {Agent: "bob"}}, relay.Page{Next: "bob"}, f.err
 }
 
-func (f *fakeRelay) Channels(_ *relay.Identity, match, after string, limit int) ([]relay.ChannelInfo, string, error) {
+func (f *fakeRelay) Channels(_ context.Context, _ *relay.Identity, match, after string, limit int) ([]relay.ChannelInfo, relay.Page, error) {
 	f.list(match, after, limit)
-	return nil, "", f.err
+	return nil, f.page, f.err
 }
 
 func (f *fakeRelay) Stats() relay.Stats {

@@ -202,7 +202,11 @@ func TestListsAndPaging(t *testing.T) {
 	if got := n.do("GET", "/v1/channels", goodToken, ""); got.body != `{"channels":[]}` {
 		t.Errorf("got %s, want an empty list", got.body)
 	}
-	if want := []string{`["a*","aa/b",7]`, `["","",100]`}; !reflect.DeepEqual(n.relay.lists, want) {
+	n.relay.page = relay.Page{Next: "z", Partial: true, Missing: []string{"n2", "n3"}}
+	if got, want := n.do("GET", "/v1/channels?limit=9", goodToken, ""), `{"channels":[],"next":"z","partial":true,"missing":["n2","n3"]}`; got.body != want {
+		t.Errorf("got %s, want %s", got.body, want)
+	}
+	if want := []string{`["a*","aa/b",7]`, `["","",100]`, `["","",9]`}; !reflect.DeepEqual(n.relay.lists, want) {
 		t.Errorf("got %v, want %v", n.relay.lists, want)
 	}
 	for _, limit := range []string{"0", "-1", "1001", "x", "1e3", "99999999999999999999"} {

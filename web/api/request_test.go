@@ -23,7 +23,7 @@ func (panicking) Request(context.Context, *relay.Identity, relay.RequestArgs, fu
 	panic("payload " + canary)
 }
 
-func (panicking) Agents(*relay.Identity, string, string, int) ([]wire.AgentInfo, string, error) {
+func (panicking) Agents(context.Context, *relay.Identity, string, string, int) ([]wire.AgentInfo, relay.Page, error) {
 	panic("payload " + canary)
 }
 

@@ -23,7 +23,7 @@ import (
 type Relay interface {
 	Source
 	Census(channels bool, match func(agent string) bool) []relay.SessionInfo
-	Channels(id *relay.Identity, match, after string, limit int) ([]relay.ChannelInfo, string, error)
+	Channels(ctx context.Context, id *relay.Identity, match, after string, limit int) ([]relay.ChannelInfo, relay.Page, error)
 	Disconnect(agent, reason string) int
 }
 

@@ -2,6 +2,7 @@ package dash
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -48,15 +49,21 @@ func everybody() *relay.Identity {
 
 // channelCache keeps the newest list, so that many viewers ask once.
 type channelCache struct {
-	mu  sync.Mutex
-	at  time.Time           // Guarded by mu.
-	all []relay.ChannelInfo // Guarded by mu; its elements are never changed.
+	mu      sync.Mutex
+	at      time.Time           // Guarded by mu.
+	all     []relay.ChannelInfo // Guarded by mu; its elements are never changed.
+	partial bool                // Guarded by mu.
+	missing []string            // nodes that did not answer. Guarded by mu.
 }
 
-// maxChannels bounds the channels of one page's list.
-const maxChannels = 20_000
+const (
+	// maxChannels bounds the channels of one page's list.
+	maxChannels = 20_000
+	// channelsWait bounds how long other nodes are waited for, over all pages.
+	channelsWait = 2 * time.Second
+)
 
-// allChannels lists the channels of this node, the busiest first.
+// allChannels lists the channels of all nodes, the busiest first.
 func (b *Board) allChannels() []relay.ChannelInfo {
 	s := &b.channelCache
 	s.mu.Lock()
@@ -66,17 +73,26 @@ func (b *Board) allChannels() []relay.ChannelInfo {
 	}
 	var out []relay.ChannelInfo
 	who, after := everybody(), ""
+	ctx, cancel := context.WithTimeout(context.Background(), channelsWait)
+	defer cancel()
+	s.partial, s.missing = false, nil
 	for {
-		some, next, err := b.cfg.Relay.Channels(who, "", after, 1000)
+		some, page, err := b.cfg.Relay.Channels(ctx, who, "", after, 1000)
 		if err != nil {
 			b.cfg.Logger.Warn("channels could not be listed", "error", err)
 			break
 		}
 		out = append(out, some...)
-		if next == "" || len(out) >= maxChannels {
+		s.partial = s.partial || page.Partial
+		for _, node := range page.Missing {
+			if !slices.Contains(s.missing, node) {
+				s.missing = append(s.missing, node)
+			}
+		}
+		if page.Next == "" || len(out) >= maxChannels {
 			break
 		}
-		after = next
+		after = page.Next
 	}
 	slices.SortStableFunc(out, func(a, b relay.ChannelInfo) int { return cmp.Compare(b.PerSecond, a.PerSecond) })
 	s.all, s.at = out, time.Now()
@@ -95,7 +111,7 @@ func (b *Board) channels(r *request) (*view, error) {
 	}
 	v := &channelsView{r: r, filter: r.query.Get("q")}
 	rows, sum := b.channelRows(r)
-	v.lead = fmt.Sprintf("%s on this node, %s messages a second.", ui.Plural(len(b.allChannels()), "channel", "channels"), ui.Rate(sum))
+	v.lead = fmt.Sprintf("%s, %s messages a second, on all nodes.", ui.Plural(len(b.allChannels()), "channel", "channels"), ui.Rate(sum)) + b.channelGaps()
 	if len(rows) > 0 && rows[0].share >= hotShare && sum >= 10 {
 		v.lead += fmt.Sprintf(" %s alone has %.0f%% of them: one node orders a channel, so that more nodes do not help it.", rows[0].Channel, rows[0].share*100)
 	}
@@ -114,6 +130,20 @@ func (b *Board) channels(r *request) (*view, error) {
 		v.next = r.with("page", strconv.Itoa(v.from/rowsOnPage+1))
 	}
 	return &view{title: "Channels", body: channelsPage(v), every: 2, plain: true, parts: []part{{"channels-lead", channelsLead(v)}, {"channels-rows", channelsTable(v)}}}, nil
+}
+
+// channelGaps says which nodes the newest list knows nothing of.
+func (b *Board) channelGaps() string {
+	s := &b.channelCache
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.missing) > 0:
+		return " Not answered in time: " + strings.Join(s.missing[:min(len(s.missing), 10)], ", ") + "; what only they know is missing."
+	case s.partial:
+		return " Other nodes cannot be reached now; what only they know is missing."
+	}
+	return ""
 }
 
 // channelRows are the channels that match the filter, with their shares of all.

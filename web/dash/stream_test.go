@@ -28,6 +28,7 @@ type fakeRelay struct {
 	fakeNode
 	sessions []relay.SessionInfo
 	channels []relay.ChannelInfo
+	missing  []string // nodes that do not answer
 	ended    []string
 }
 
@@ -40,8 +41,8 @@ func (f *fakeRelay) Census(channels bool, match func(string) bool) (out []relay.
 	return out
 }
 
-func (f *fakeRelay) Channels(*relay.Identity, string, string, int) ([]relay.ChannelInfo, string, error) {
-	return append([]relay.ChannelInfo(nil), f.channels...), "", nil
+func (f *fakeRelay) Channels(context.Context, *relay.Identity, string, string, int) ([]relay.ChannelInfo, relay.Page, error) {
+	return append([]relay.ChannelInfo(nil), f.channels...), relay.Page{Partial: len(f.missing) > 0, Missing: f.missing}, nil
 }
 
 func (f *fakeRelay) Disconnect(agent, _ string) int {
@@ -397,5 +398,18 @@ func TestRanges(t *testing.T) {
 		if got := ask(query); got.to.Sub(got.from) != want {
 			t.Errorf("%q: got %v, want %v", query, got.to.Sub(got.from), want)
 		}
+	}
+}
+
+func TestChannelsOfAllNodesAreShown(t *testing.T) {
+	node := &fakeRelay{channels: []relay.ChannelInfo{{Channel: "orders", PerSecond: 5, Subscribers: 2, Home: "n2"}}}
+	_, at := newBoard(t, node, Admin)
+	if _, body := read(t, at+"/channels"); !strings.Contains(body, "1 channel, 5 messages a second, on all nodes.") || strings.Contains(body, "missing") {
+		t.Errorf("got %s, want the channels of all nodes and nothing missing", body)
+	}
+	node = &fakeRelay{channels: node.channels, missing: []string{"n3"}}
+	_, at = newBoard(t, node, Admin)
+	if _, body := read(t, at+"/channels"); !strings.Contains(body, "Not answered in time: n3;") {
+		t.Errorf("got %s, want the silent node named", body)
 	}
 }

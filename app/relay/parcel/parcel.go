@@ -37,6 +37,7 @@ const (
 	KindEvent
 	KindQuery
 	KindFound
+	KindListed
 	// Kinds is one more than the last, for arrays indexed by Kind.
 	Kinds
 )

@@ -12,7 +12,7 @@ import (
 // bodies returns an empty one of each kind.
 func bodies() []Body {
 	return []Body{&Letter{}, &Outcomes{}, &Receipt{}, &Ask{}, &Answer{}, &Cancel{}, &Reply{}, &Mail{}, &Take{}, &Handover{}, &Taken{}, &Tail{},
-		&Publish{}, &Pubs{}, &Sync{}, &State{}, &Event{}, &Query{}, &Found{}}
+		&Publish{}, &Pubs{}, &Sync{}, &State{}, &Event{}, &Query{}, &Found{}, &Listed{}}
 }
 
 // fill sets every field of v to something that is not zero.
