@@ -57,6 +57,7 @@ type App struct {
 	sockets    *ws.Server
 	web        *web.Server
 	acting     acting
+	orders     orders
 
 	certificates *certificates // nil: no TLS
 	supervisor   supervisor
@@ -89,7 +90,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, options ...Option) (
 			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openAccounts, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openScaling, a.openReplication, a.openDoors} {
+	for _, open := range []func(context.Context) error{a.openStore, a.openAuth, a.openAccounts, a.openBroker, a.openJournal, a.openHub, a.openActing, a.openScaling, a.openReplication, a.openOrders, a.openDoors} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
@@ -211,6 +212,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.runScaling(work) })
 	g.Go(func() error { return a.web.Run(work) })
 	g.Go(func() error { return a.runActing(work) })
+	g.Go(func() error { return a.runOrders(work) })
 	g.Go(func() error { return a.web.Serve(a.ln) })
 	g.Go(func() error { return a.maintain(work) })
 	g.Go(func() error { return a.supervise(work) })
@@ -245,6 +247,7 @@ func (a *App) listen() error {
 func (a *App) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.Drain.Timeout))
 	defer cancel()
+	a.haltOrders()
 	n := a.hub.Stats().Connections
 	if a.node != nil {
 		a.node.SetState(cluster.Draining)

@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"embedded/journal":      {"app/wire", "app/relay"},
 
 	"app/chain":         {},
+	"app/ask":           {"app/wire"},
 	"app/replica":       {},
 	"app/scale":         {"app/chain"},
 	"app/scale/watch":   {"app/scale", "app/relay", "app/wire"},
@@ -62,8 +63,8 @@ var mayImport = map[string][]string{
 	"web/ws":     {"app/wire", "app/relay"},
 	"web/gate":   {"app/account"},
 	"web/login":  {"app/account", "web/gate", "web/ui", "web/static"},
-	"web/api":    {"app/incident", "app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
-	"web/dash":   {"app/wire", "app/relay", "app/chain", "app/runbook", "app/scale", "app/scale/watch", "app/notify", "app/doctor", "web/ui", "web/static", "app/account", "web/gate"},
+	"web/api":    {"app/ask", "app/incident", "app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
+	"web/dash":   {"app/ask", "app/wire", "app/relay", "app/chain", "app/runbook", "app/scale", "app/scale/watch", "app/notify", "app/doctor", "web/ui", "web/static", "app/account", "web/gate"},
 	"web": {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console",
 		"app/account", "web/gate", "web/login"},
 	"web/sdk": {},
@@ -74,12 +75,12 @@ var mayImport = map[string][]string{
 	"app/bridge/mcp": {"app/wire", "app/client"},
 	"app/bridge/a2a": {"app/wire", "app/client"},
 
-	"app": {"app/wire", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
+	"app": {"app/wire", "app/ask", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
 		"app/account", "app/account/oidc",
 		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "app/monitor", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "web/ui", "app/scale/watch"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth", "app/account"},
-	"app/cli": {"app/drill", "app/incident", "app/runbook", "app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
+	"app/cli": {"app/ask", "app/drill", "app/incident", "app/runbook", "app", "app/wire", "app/scale", "app/client", "app/bench", "app/bridge/mcp", "app/bridge/a2a", "app/doctor", "app/backup", "app/monitor", "store", "app/auth", "app/scale/watch",
 		"app/account", "app/chain"},
 	"app/e2e": {},
 }
@@ -91,7 +92,7 @@ var inTests = map[string][]string{
 	"web":       {"store"},
 	// Accounts are tried on the real database.
 	"app/account": {"store"},
-	"app":         {"app/wire", "app/drill", "app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
+	"app":         {"app/wire", "app/ask", "app/drill", "app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
 	"app/cli":     {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.
 	"app/e2e": {"app", "app/account", "app/auth", "app/scale", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/doctor", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},

@@ -16,7 +16,7 @@ import (
 
 // pages are the parts of this node that the console shows beside the relay.
 func (a *App) pages() dash.Sources {
-	s := dash.Sources{Scaling: a.scaling, Notify: a.acting.notifier, Broker: brokerPage{a}, Config: settingsPage{a}}
+	s := dash.Sources{Scaling: a.scaling, Notify: a.acting.notifier, Broker: brokerPage{a}, Config: settingsPage{a}, Orders: fleetOrders{a}}
 	if a.node != nil {
 		s.Nodes = nodesPage{a}
 	}
@@ -34,15 +34,6 @@ func (p nodesPage) Members() (out []dash.Member) {
 			MessagesPerS: m.Load.MessagesPerS, Drift: drift[m.Name]})
 	}
 	return out
-}
-
-// Shed asks clients of this node to go to the emptiest others of its region.
-func (p nodesPage) Shed(ctx context.Context, clients int) int {
-	endpoints := p.a.node.Least(p.a.cfg.Region, 2)
-	if len(endpoints) == 0 {
-		return 0
-	}
-	return p.a.hub.Shed(ctx, clients, endpoints, shedWindow)
 }
 
 // brokerPage is Redis for its page.

@@ -10,6 +10,12 @@ import (
 	"agentnet/app/wire"
 )
 
+// agentsCommands are `agentnet agents …`; without a word they list.
+type agentsCommands struct {
+	List       agentsCommand    `cmd:"" default:"withargs" help:"List agents."`
+	Disconnect agentsDisconnect `cmd:"" help:"End all sessions of an agent, on whichever nodes they are."`
+}
+
 // agentsCommand is `agentnet agents`.
 type agentsCommand struct {
 	Match string `arg:"" optional:"" default:"**" help:"Glob of names, such as bob/*."`

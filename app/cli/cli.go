@@ -69,8 +69,8 @@ type commands struct {
 	Send       sendCommand       `cmd:"" help:"Send a message to an agent."`
 	Request    requestCommand    `cmd:"" help:"Ask an agent and print its answer."`
 	Publish    publishCommand    `cmd:"" help:"Publish a message to a channel."`
-	Agents     agentsCommand     `cmd:"" help:"List agents."`
-	Nodes      nodesCommand      `cmd:"" help:"List the nodes that are one relay together."`
+	Agents     agentsCommands    `cmd:"" help:"List agents; end the sessions of one."`
+	Nodes      nodesCommands     `cmd:"" help:"List the nodes that are one relay together; empty one, or even out their clients."`
 	Demo       demoCommand       `cmd:"" help:"Show a few agents that talk to each other."`
 	Bench      bench.Command     `cmd:"" help:"Measure a relay under load."`
 	Log        logCommands       `cmd:"" help:"Read, check, replay and export the scaling log; write notes into it."`

@@ -8,6 +8,14 @@ import (
 	"text/tabwriter"
 )
 
+// nodesCommands are `agentnet nodes …`; without a word they list.
+type nodesCommands struct {
+	List      nodesCommand   `cmd:"" default:"withargs" help:"List the nodes that are one relay together."`
+	Drain     nodesDrain     `cmd:"" help:"Have a node take no new clients and send those that it has to others."`
+	Undrain   nodesUndrain   `cmd:"" help:"Take a drain back."`
+	Rebalance nodesRebalance `cmd:"" help:"Have a node send some of its clients to others."`
+}
+
 // nodesCommand is `agentnet nodes`.
 type nodesCommand struct {
 	office

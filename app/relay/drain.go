@@ -58,6 +58,11 @@ func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 	return h.handAllOver(ctx, t)
 }
 
+// Undrain lets connections in again, after a Drain that was not the end of the
+// process; one that still runs must have been ended by its context. What the node gave
+// to others stays there until clients bring it back.
+func (h *Hub) Undrain() { h.draining.Store(false) }
+
 // elsewhere are endpoints of other nodes.
 func (h *Hub) elsewhere() []string {
 	if h.fleet == nil {

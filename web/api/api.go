@@ -79,6 +79,8 @@ type Config struct {
 	Fleet func() Fleet
 	// Readings are further metrics, such as those of the WebSocket door. May be nil.
 	Readings func() []Reading
+	// Orders has nodes do what operators want. Nil: its routes are not there.
+	Orders Orders
 	// Doctor examines the node. Nil: it cannot.
 	Doctor func(context.Context) []doctor.Finding
 	// Seen tells how a request arrived; its Peer is hidden from strangers. Nil: only
@@ -156,6 +158,7 @@ func New(cfg Config) (*API, error) {
 	a.routes = append(a.table(), a.doctorRoutes()...)
 	a.routes = append(a.routes, a.notifyRoutes()...)
 	a.routes = append(a.routes, a.scalingRoutes()...)
+	a.routes = append(a.routes, a.orderRoutes()...)
 	var err error
 	if a.registry, err = newRegistry(cfg); err != nil {
 		return nil, err

@@ -337,18 +337,3 @@ func (b *Board) agentTable(r *request) (*table, error) {
 	}
 	return t, nil
 }
-
-// disconnect ends all sessions of an agent.
-func (b *Board) disconnect(r *request) error {
-	name := r.c.FormValue("agent")
-	back := "/agents?agent=" + name
-	if name == "" {
-		return r.report("/agents", "", errors.New("no agent was named"))
-	}
-	b.note(r.c, name, "")
-	n := b.cfg.Relay.Disconnect(name, "disconnected by the operator; connect anew")
-	if n == 0 {
-		return r.report(back, "", fmt.Errorf("%s has no session on this node", name))
-	}
-	return r.report(back, ui.Plural(n, "session", "sessions")+" of "+name+" ended. The agent may connect again.", nil)
-}

@@ -1187,7 +1187,7 @@ func agentDrawer(v *agentsView) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 97, "\"> <button class=\"btn s del\">Disconnect…</button></form>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 97, "\"> <label><span class=\"vh\">Reason</span><input name=\"reason\" maxlength=\"200\" placeholder=\"Reason, told to the agent\"></label> <button class=\"btn s del\">Disconnect…</button></form>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

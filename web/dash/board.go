@@ -33,6 +33,7 @@ type Sources struct {
 	Scaling Scaling
 	Notify  Notifications
 	Nodes   Nodes
+	Orders  Orders
 	Broker  Broker
 	Config  Settings
 	Access  Access

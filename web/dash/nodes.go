@@ -1,8 +1,6 @@
 package dash
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -22,6 +20,7 @@ type nodesView struct {
 	skew     string
 	alone    bool
 	operates bool
+	acts     bool // and there is another node to send clients to
 	leader   string
 }
 
@@ -41,6 +40,7 @@ func (b *Board) nodes(r *request) (*view, error) {
 	now := b.cfg.Page.Now()
 	members := b.members()
 	v.alone = len(members) <= 1
+	v.acts = v.operates && !v.alone && b.cfg.Sources.Orders != nil
 	v.regions = b.regions(&now)
 	total, most := 0, 1
 	versions := map[string]int{}
@@ -148,26 +148,6 @@ func skewWords(members []Member) string {
 		return "The connections lie evenly: no node has 10% more than the mean."
 	}
 	return fmt.Sprintf("%s has %.0f%% more connections than the mean.", top.Name, math.Round((off-1)*100))
-}
-
-// shed sends some clients of this node to others.
-func (b *Board) shed(r *request) error {
-	n := b.cfg.Sources.Nodes
-	if n == nil {
-		return r.report("/nodes", "", errors.New("this node is alone: there is nowhere to send clients"))
-	}
-	clients := atoi(r.c.FormValue("clients"), 0, 100_000)
-	if clients == 0 {
-		return r.report("/nodes", "", errors.New("say how many clients are to move, from 1 on"))
-	}
-	b.note(r.c, b.cfg.Page.Now().Stats.Node, fmt.Sprintf("%d clients", clients))
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
-	defer cancel()
-	moved := n.Shed(ctx, clients)
-	if moved == 0 {
-		return r.report("/nodes", "", errors.New("no other node of this region has room"))
-	}
-	return r.report("/nodes", ui.Plural(moved, "client was", "clients were")+" sent to other nodes.", nil)
 }
 
 func (b *Board) nodeTable(r *request) (*table, error) {

@@ -23,7 +23,9 @@ func (b *Board) pages() map[string]func(*request) (*view, error) {
 func (b *Board) addActs(add func(method, path string, need Role, action string, handle func(*request) error)) {
 	add("POST", "/agents/disconnect", Operator, "agent.disconnect", b.disconnect)
 	add("POST", "/log/notes", Operator, "log.note", b.addNote)
-	add("POST", "/nodes/shed", Operator, "nodes.shed", b.shed)
+	add("POST", "/nodes/drain", Operator, "node.drain", b.drain)
+	add("POST", "/nodes/undrain", Operator, "node.undrain", b.undrain)
+	add("POST", "/nodes/rebalance", Operator, "node.rebalance", b.rebalance)
 	add("POST", "/alerts/ack", Operator, "alert.ack", b.acknowledge)
 	add("POST", "/alerts/silence", Operator, "alert.silence", b.silence)
 	add("POST", "/alerts/unsilence", Operator, "alert.unsilence", b.unsilence)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"agentnet/app/ask"
 	"agentnet/app/doctor"
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -42,9 +43,17 @@ func trendOf(h *watch.History, node string, s scale.Signal) *watch.Trend {
 // Nodes are the members of the fleet.
 type Nodes interface {
 	Members() []Member
-	// Shed asks so many clients of this node to go to others, and says how many went.
-	// Zero where no other node has room.
-	Shed(ctx context.Context, clients int) int
+}
+
+// Orders are what operators have nodes do, this one or another. Errors that are told
+// to people are *wire.Error; actor and reason go into the logs.
+type Orders interface {
+	Drain(ctx context.Context, node, actor, reason string) (ask.Done, error)
+	Undrain(ctx context.Context, node, actor, reason string) (ask.Done, error)
+	// Rebalance has a node send so many of its clients to others of its region.
+	Rebalance(ctx context.Context, node string, clients int, actor, reason string) (ask.Done, error)
+	// Disconnect ends all sessions of an agent, on whichever nodes they are.
+	Disconnect(ctx context.Context, agent, actor, reason string) (ask.Done, error)
 }
 
 // A Member is one node.

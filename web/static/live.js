@@ -64,9 +64,13 @@
   });
 
   // Forms that ask once more, dialogs and keys.
+  // What the stream brought is the same for all who watch, so that its forms lack
+  // the word by which the server knows ours; the page itself has it.
+  const word = document.querySelector("meta[name=agentnet-form]");
   document.addEventListener("submit", (e) => {
-    const ask = e.target.dataset.ask;
+    const ask = e.target.dataset.ask, field = e.target.querySelector("input[name=form]");
     if (ask && !confirm(ask)) e.preventDefault();
+    else if (field && word && !field.value) field.value = word.content;
   });
   document.addEventListener("input", (e) => {
     const shown = e.target.dataset.shows && document.getElementById(e.target.dataset.shows);
