@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs a scenario of app/e2e in its long form against the built executable and
-# records the figures in scripts/bench/results/soak-NAME.md.
+# Runs a scenario of app/e2e in its long form against the built executable, or the
+# long form of another package's test, and records the figures in
+# scripts/bench/results/soak-NAME.md.
 #
-#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed trouble region viewers engine, or all
+#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log, or all
 #
 # Sizes are set by the environment (E2E_AGENTS, E2E_SECONDS, … as below); what is
 # given counts before the default of the long form. RESULTS is another directory
@@ -10,8 +11,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine, or all"}
-[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed trouble region viewers engine"
+names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log, or all"}
+[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log"
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
 work=$(mktemp -d)
@@ -20,7 +21,6 @@ mkdir -p "$results"
 
 echo "== building"
 CGO_ENABLED=1 go build -trimpath -o "$work/agentnet" .
-CGO_ENABLED=1 go test -c -o "$work/e2e.test" ./app/e2e
 
 # default VARIABLE VALUE: the long form's size, where none was given.
 default() {
@@ -30,7 +30,7 @@ default() {
 
 # soak NAME: one scenario, in an environment of its own.
 soak() (
-	name=$1 sizes= pin=
+	name=$1 sizes= pin= package=app/e2e
 	case $name in
 	chaos)
 		test=TestChaos
@@ -113,18 +113,32 @@ soak() (
 		test=TestClusterRegionCut
 		default E2E_SECONDS 60
 		;;
+	history) # about 4 GB below TMPDIR, for some minutes
+		package=app/scale/watch
+		test='TestLongHistory|TestAlertCost'
+		default HISTORY_DAYS 400
+		default HISTORY_NODES 20
+		default HISTORY_RUNS 5
+		default HISTORY_SECONDS 600
+		;;
+	log)
+		package=store
+		test='TestScaleLogKilled|TestScaleLogKilledWhileTrimmed'
+		default SCALELOG_ROUNDS 200
+		;;
 	*)
-		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine, or all" >&2
+		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log, or all" >&2
 		exit 2
 		;;
 	esac
 	echo "== $name:$sizes"
 	export E2E_LONG=1 E2E_BINARY="$work/agentnet" E2E_FIGURES="$work/$name.figures"
 	: >"$E2E_FIGURES"
+	CGO_ENABLED=1 go test -c -o "$work/long.test" "./$package"
 	load=$(cut -d' ' -f1 /proc/loadavg)
 	code=0
 	# shellcheck disable=SC2086 # pin is empty or several words
-	(cd app/e2e && $pin "$work/e2e.test" -test.run "^($test)\$" -test.timeout 60m -test.v) >"$work/$name.log" 2>&1 || code=$?
+	(cd "$package" && $pin "$work/long.test" -test.run "^($test)\$" -test.timeout 60m -test.v) >"$work/$name.log" 2>&1 || code=$?
 	grep -v -e '^=== ' "$work/$name.log" || true
 	{
 		echo
@@ -149,7 +163,7 @@ soak() (
 failed=
 for name in $names; do
 	record=$results/soak-$name.md
-	[ -f "$record" ] || printf '# Long runs of the scenario "%s" (app/e2e)\n' "$name" >"$record"
+	[ -f "$record" ] || printf '# Long runs of the scenario "%s"\n' "$name" >"$record"
 	soak "$name" || failed="$failed $name"
 done
 if [ -n "$failed" ]; then

@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/csv"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -26,7 +29,8 @@ type alertsCommands struct {
 type alertsList struct {
 	office
 	State string `default:"" enum:",pending,firing,resolved" help:"pending, firing or resolved only."`
-	JSON  bool   `name:"json" help:"Print JSON."`
+	JSON  bool   `name:"json" help:"Print JSON." xor:"form"`
+	CSV   bool   `name:"csv" help:"Print CSV, without the silences." xor:"form"`
 }
 
 // alertItem is an alert as /v1/alerts tells it.
@@ -57,6 +61,9 @@ func (c *alertsList) Run(ctx context.Context, env *Env) error {
 	if c.JSON {
 		return printJSON(env.Stdout, reply)
 	}
+	if c.CSV {
+		return alertSheet(env.Stdout, reply.Alerts)
+	}
 	if len(reply.Alerts) == 0 {
 		fmt.Fprintln(env.Stdout, "no alert")
 	}
@@ -74,6 +81,25 @@ func (c *alertsList) Run(ctx context.Context, env *Env) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", q.ID, orDash(q.Rule), orDash(q.Node), q.Until.Local().Format("2006-01-02 15:04"), q.By, q.Reason)
 	}
 	return table.Flush()
+}
+
+// alertSheet writes alerts as the API writes them with format=csv.
+func alertSheet(w io.Writer, alerts []alertItem) error {
+	sheet := csv.NewWriter(w)
+	rows := [][]string{{"alert", "state", "severity", "since", "value", "threshold", "signal", "quiet", "response"}}
+	for i := range alerts {
+		a := &alerts[i]
+		quiet := ""
+		if a.Quiet {
+			quiet = "quiet"
+		}
+		number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+		rows = append(rows, []string{a.Key, a.State.String(), a.Severity.String(), a.Since.UTC().Format(time.RFC3339), number(a.Value), number(a.Threshold), a.Signal.String(), quiet, a.Response})
+	}
+	if err := sheet.WriteAll(rows); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	return nil
 }
 
 // note says why nobody is told.

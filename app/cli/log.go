@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/user"
 	"strconv"
@@ -350,7 +351,7 @@ func (c *logExport) Run(ctx context.Context, env *Env) error {
 				return fmt.Errorf("export: %w", err)
 			}
 		}
-		err = eachEntry(ctx, from, f, maxListed*10, func(e *scale.LogEntry) error {
+		err = eachEntry(ctx, from, f, math.MaxInt, func(e *scale.LogEntry) error {
 			if c.Format == "json" {
 				return printJSON(out, e)
 			}
