@@ -33,6 +33,9 @@ func child(role, dir string) int {
 	if role == "log" {
 		return logChild(s)
 	}
+	if role == "trim" {
+		return trimChild(s)
+	}
 	if role == "create" {
 		if _, err := s.CreateToken(context.Background(), token(os.Getpid())); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -61,11 +61,23 @@ func (l scaleLedger) Since(ctx context.Context, origin string, after uint64, byt
 	if after >= maxNumber {
 		return b, nil
 	}
-	rows, err := l.s.scaleEntries(ctx, `WHERE origin = ? AND seq > ? ORDER BY seq LIMIT 100`, origin, int64(after))
+	all, err := l.s.ScaleLogAnchors(ctx)
+	if err != nil {
+		return b, err
+	}
+	used := 0
+	if a := all[origin]; after < a.Head.Seq {
+		// What lies before has left this database: whoever lacks it begins here too.
+		text, err := json.Marshal(begins{&a.Head})
+		if err != nil {
+			return b, err
+		}
+		b.Entries, b.UpTo = append(b.Entries, replica.Entry{Number: a.Head.Seq, Body: text}), a.Head.Seq
+	}
+	rows, err := l.s.scaleEntries(ctx, `WHERE origin = ? AND seq > ? ORDER BY seq LIMIT 100`, origin, int64(b.UpTo))
 	if err != nil {
 		return b, fmt.Errorf("entries of %.64q since %d: %w", origin, after, err)
 	}
-	used := 0
 	for i := range rows {
 		e := &rows[i].Entry
 		if e.Seq != b.UpTo+1 || used > 0 && used >= bytes {
@@ -88,15 +100,44 @@ type abandons struct {
 	Origin string `json:"abandons"`
 }
 
+// begins stands in a batch for all entries up to one: the sender has archived them.
+type begins struct {
+	Behind *scale.Head `json:"begins_behind"`
+}
+
+// takeAnchor has the copy of another origin's log begin where the sender's does,
+// and signs that. What this node has of it from before stays until it is archived.
+func (l scaleLedger) takeAnchor(tx *sql.Tx, origin string, have, begin scale.Head) ([]scale.LogEntry, error) {
+	a := scale.LogAnchor{Origin: origin, Head: begin, Gone: begin}
+	rows, err := tx.Query(anchorQuery+` WHERE origin = ?`, origin)
+	if err != nil {
+		return nil, err
+	}
+	old, err := readAnchors(rows)
+	if err != nil {
+		return nil, err
+	}
+	if len(old) > 0 {
+		a = old[0]
+		a.Head = begin
+	} else if have.Seq > 0 {
+		a.Gone = scale.Head{}
+	}
+	if err := putAnchor(tx, &a); err != nil {
+		return nil, err
+	}
+	return signAnchors(tx, l.node, fmt.Sprintf("the log of %s begins behind entry %d here: the others have archived what lies before", origin, begin.Seq))
+}
+
 // Apply takes entries of another node in. Entries that do not follow the hash of
 // the last one are not taken; that is logged, and does not hold up other origins.
 func (l scaleLedger) Apply(ctx context.Context, b replica.Batch) error {
 	if b.Origin == "" || len(b.Origin) > 128 || b.UpTo >= maxNumber {
 		return fmt.Errorf("take over entries of the scaling log: %w: origin %.64q up to %d", ErrChain, b.Origin, b.UpTo)
 	}
-	renew := false
+	renew, signed := false, []scale.LogEntry(nil)
 	head, err := write(ctx, l.s, func(tx *sql.Tx) (scale.Head, error) {
-		renew = false
+		renew, signed = false, nil
 		own, err := ownOrigin(tx, l.node)
 		if err != nil {
 			return scale.Head{}, err
@@ -114,6 +155,14 @@ func (l scaleLedger) Apply(ctx context.Context, b replica.Batch) error {
 		for _, raw := range b.Entries {
 			var e scale.Entry
 			if raw.Number <= head.Seq {
+				continue
+			}
+			var begin begins
+			if len(fresh) == 0 && json.Unmarshal(raw.Body, &begin) == nil && begin.Behind != nil && begin.Behind.Seq == raw.Number {
+				if signed, err = l.takeAnchor(tx, b.Origin, head, *begin.Behind); err != nil {
+					return head, err
+				}
+				head = *begin.Behind
 				continue
 			}
 			if err := json.Unmarshal(raw.Body, &e); err != nil {
@@ -140,6 +189,10 @@ func (l scaleLedger) Apply(ctx context.Context, b replica.Batch) error {
 		return fmt.Errorf("take over entries of the scaling log: %w", err)
 	}
 	l.s.ScaleLog(b.Origin).note(head)
+	if len(signed) > 0 {
+		last := &signed[len(signed)-1]
+		l.s.ScaleLog(last.Origin).note(last.Head())
+	}
 	if renew {
 		return l.Renew(ctx)
 	}

@@ -58,7 +58,9 @@ var ErrChain = errors.New("these entries do not follow the log")
 
 // logHead is the end of a chain, within a write: nobody appends meanwhile.
 func logHead(tx *sql.Tx, origin string) (h scale.Head, err error) {
-	err = tx.QueryRow(`SELECT seq, hash FROM scale_entry WHERE origin = ? ORDER BY seq DESC LIMIT 1`, origin).Scan(&h.Seq, &h.Hash)
+	// An anchor is the end where nothing behind it has come yet.
+	err = tx.QueryRow(`SELECT seq, hash FROM (SELECT * FROM (SELECT seq, hash FROM scale_entry WHERE origin = ?1 ORDER BY seq DESC LIMIT 1)
+		UNION ALL SELECT seq, hash FROM scale_anchor WHERE origin = ?1) ORDER BY seq DESC LIMIT 1`, origin).Scan(&h.Seq, &h.Hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		return scale.Head{}, nil
 	}
@@ -305,7 +307,11 @@ func (s *Store) VerifyScaleLog(ctx context.Context, origin string) (scale.LogRep
 		r.Faults = append(r.Faults, scale.Fault{Kind: scale.FaultEdited, Text: "the note of the log's end cannot be read: " + err.Error()})
 	}
 	r.Known = heads[origin]
-	faults, rows, end, err := scale.Verify(ctx, s.ScaleLog(origin), r.Known)
+	begin, err := s.verifyAnchor(ctx, &r)
+	if err != nil {
+		return r, err
+	}
+	faults, rows, end, err := scale.VerifyFrom(ctx, s.ScaleLog(origin), begin, r.Known)
 	if err != nil {
 		return r, err
 	}
@@ -318,6 +324,30 @@ func (s *Store) VerifyScaleLog(ctx context.Context, origin string) (scale.LogRep
 		}
 	}
 	return r, nil
+}
+
+// verifyAnchor finds where the log begins, and holds that against what was signed.
+func (s *Store) verifyAnchor(ctx context.Context, r *scale.LogReport) (begin scale.Head, err error) {
+	all, err := s.ScaleLogAnchors(ctx)
+	if err != nil {
+		return begin, err
+	}
+	signed, found, err := s.signedAnchor(ctx, r.Origin)
+	if err != nil {
+		return begin, err
+	}
+	a, there := all[r.Origin]
+	if there {
+		r.Anchor, begin = &a, a.Head
+	}
+	switch {
+	case there && (!found || signed != a):
+		r.Faults = append(r.Faults, scale.Fault{Seq: a.Head.Seq, Kind: scale.FaultRemoved, Text: fmt.Sprintf(
+			"the database says that entries up to %d have left it, but the newest entry that signs this names %d: entries were removed, or the anchor was edited", a.Gone.Seq, signed.Gone.Seq)})
+	case !there && found:
+		r.Faults = append(r.Faults, scale.Fault{Seq: signed.Head.Seq, Kind: scale.FaultEdited, Text: fmt.Sprintf("the log was signed to begin behind entry %d, and the database does not say so any more", signed.Head.Seq)})
+	}
+	return begin, nil
 }
 
 // note writes the end of the chain down beside the database. A note that cannot

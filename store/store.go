@@ -87,6 +87,8 @@ type Store struct {
 	watcher  *sql.DB // a connection for each Watch, which keeps it
 	writer   *writer
 
+	trimming sync.Mutex // held while the scaling log is trimmed
+
 	heads sync.Mutex // held while the file of noted log ends is read or replaced
 
 	closeOnce sync.Once

@@ -69,14 +69,22 @@ func (v *Verifier) Finish(known Head) (faults []Fault, rows uint64, end Head) {
 	return v.chain.Finish(known)
 }
 
+// Rows is how many rows were read so far.
+func (v *Verifier) Rows() uint64 { return v.chain.Rows() }
+
 // Verify reads a whole log and names every row that is not as it was written.
 func Verify(ctx context.Context, log Log, known Head) ([]Fault, uint64, Head, error) {
-	var v Verifier
-	after := uint64(0)
+	return VerifyFrom(ctx, log, Head{}, known)
+}
+
+// VerifyFrom is Verify of a log that begins behind an entry that left it.
+func VerifyFrom(ctx context.Context, log Log, begin, known Head) ([]Fault, uint64, Head, error) {
+	v := NewVerifier(begin)
+	after := begin.Seq
 	for {
 		page, err := log.Entries(ctx, after, 500)
 		if err != nil {
-			return nil, v.chain.Rows(), Head{}, fmt.Errorf("verify the log behind entry %d: %w", after, err)
+			return nil, v.Rows(), Head{}, fmt.Errorf("verify the log behind entry %d: %w", after, err)
 		}
 		if len(page) == 0 {
 			faults, rows, end := v.Finish(known)
@@ -88,7 +96,7 @@ func Verify(ctx context.Context, log Log, known Head) ([]Fault, uint64, Head, er
 			highest = max(highest, page[i].Seq)
 		}
 		if highest == after {
-			return nil, v.chain.Rows(), Head{}, fmt.Errorf("verify the log: it answers entries that do not lie behind entry %d", after)
+			return nil, v.Rows(), Head{}, fmt.Errorf("verify the log: it answers entries that do not lie behind entry %d", after)
 		}
 		after = highest
 	}
