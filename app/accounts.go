@@ -116,7 +116,7 @@ func (a *App) runAccounts(ctx context.Context) error {
 	return err
 }
 
-// keepAudit bounds the audit log, and says its end in the log once a day: somebody
+// keepAudit bounds the audit log, and says its ends in the log once a day: somebody
 // who cuts the audit log off would have to change the other log too.
 func (a *App) keepAudit(ctx context.Context) {
 	tick := time.NewTicker(24 * time.Hour)
@@ -127,7 +127,7 @@ func (a *App) keepAudit(ctx context.Context) {
 			a.log.Warn("the audit log could not be shortened", "error", err)
 		}
 		if last, err := a.store.Audit(ctx, account.AuditFilter{Limit: 1}); err == nil && len(last) == 1 {
-			a.log.Info("end of the audit log", "entry", last[0].Seq, "hash", last[0].Hash)
+			a.log.Info("end of the audit log", "origin", last[0].Origin, "entry", last[0].Seq, "hash", last[0].Hash)
 		}
 		select {
 		case <-tick.C:

@@ -96,6 +96,12 @@ func (a *App) Reload(ctx context.Context, next Config) (r Reloaded, err error) {
 	return r, nil
 }
 
+// ReloadRefused notes that a configuration that could not even be read was to be
+// put in force. What is wrong with it is in the log: it may quote what was written.
+func (a *App) ReloadRefused(ctx context.Context) {
+	a.noteReload(ctx, account.Failed, "The configuration was not reloaded, the old one stays in force: it could not be read; the log of the server says why.")
+}
+
 func orNothing(keys []string) string {
 	if len(keys) == 0 {
 		return "nothing new but the files read again"

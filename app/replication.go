@@ -27,6 +27,7 @@ func (a *App) streams() []replica.Stream {
 	return []replica.Stream{
 		{Name: "control", Ledger: a.store.Changes()},
 		{Name: "scaling", Ledger: a.store.ScaleLedger(a.cfg.Node)},
+		{Name: "audit", Ledger: a.store.AuditLedger(a.cfg.Node)},
 	}
 }
 

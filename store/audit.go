@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,39 +12,29 @@ import (
 	"agentnet/app/chain"
 )
 
-const auditColumns = `seq, at_ms, node, actor, role, via, address, action, target, outcome, detail, prev, hash`
+const auditColumns = `place, origin, seq, at_ms, node, actor, role, via, address, action, target, outcome, detail, prev, hash`
 
-// auditBase names the setting that holds the end of what was removed from the
-// beginning of the audit log.
-const auditBase = "audit_base"
+// settingAuditOrigin holds the origin of this data directory's own audit log. It is
+// not the node's name alone: names are used again, a data directory is not.
+const settingAuditOrigin = "audit.origin"
 
 func scanAudit(row scanner) (e account.Entry, err error) {
 	var at int64
-	err = row.Scan(&e.Seq, &at, &e.Node, &e.Actor, &e.Role, &e.Via, &e.Address, &e.Action, &e.Target, &e.Outcome, &e.Detail, &e.Prev, &e.Hash)
+	err = row.Scan(&e.Place, &e.Origin, &e.Seq, &at, &e.Node, &e.Actor, &e.Role, &e.Via, &e.Address, &e.Action, &e.Target, &e.Outcome, &e.Detail, &e.Prev, &e.Hash)
 	e.At = fromMS(at)
 	return e, err
 }
 
 // AppendAudit implements account.Rows. Writers exclude each other, also those of
-// other processes, so that the chain has one end.
+// other processes, so that the chain has one end. The first entry gives the chain
+// its origin, named after the entry's node.
 func (s *Store) AppendAudit(ctx context.Context, e account.Entry) (account.Entry, error) {
 	e, err := write(ctx, s, func(tx *sql.Tx) (account.Entry, error) {
-		var head chain.Head
-		err := tx.QueryRow(`SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1`).Scan(&head.Seq, &head.Hash)
-		if errors.Is(err, sql.ErrNoRows) {
-			head, err = baseOf(tx.QueryRow(`SELECT value FROM setting WHERE name = ?`, auditBase))
-		}
+		origin, err := originOf(tx, settingAuditOrigin, e.Node)
 		if err != nil {
 			return e, err
 		}
-		sealed, err := account.Seal(head, e)
-		if err != nil {
-			return e, err
-		}
-		_, err = tx.Exec(`INSERT INTO audit (`+auditColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			int64(sealed.Seq), toMS(sealed.At), sealed.Node, sealed.Actor, string(sealed.Role), sealed.Via, sealed.Address, sealed.Action, sealed.Target,
-			sealed.Outcome, sealed.Detail, sealed.Prev, sealed.Hash)
-		return sealed, err
+		return appendAudit(tx, origin, e)
 	})
 	if err != nil {
 		return account.Entry{}, fmt.Errorf("append to the audit log: %w", err)
@@ -53,23 +42,45 @@ func (s *Store) AppendAudit(ctx context.Context, e account.Entry) (account.Entry
 	return e, nil
 }
 
-// baseOf reads the setting audit_base; without it the chain begins at nothing.
-func baseOf(row *sql.Row) (head chain.Head, err error) {
-	var text string
-	err = row.Scan(&text)
+func appendAudit(tx *sql.Tx, origin string, e account.Entry) (account.Entry, error) {
+	head, err := auditHead(tx, origin)
+	if err != nil {
+		return e, err
+	}
+	sealed, err := account.Seal(head, e)
+	if err != nil {
+		return e, err
+	}
+	sealed.Origin = origin
+	return insertAudit(tx, sealed)
+}
+
+// insertAudit writes a sealed entry and returns it with its place.
+func insertAudit(tx *sql.Tx, e account.Entry) (account.Entry, error) {
+	done, err := tx.Exec(`INSERT INTO audit (origin, seq, at_ms, node, actor, role, via, address, action, target, outcome, detail, prev, hash)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, e.Origin, int64(e.Seq), toMS(e.At), e.Node, e.Actor, string(e.Role), e.Via, e.Address, e.Action, e.Target,
+		e.Outcome, e.Detail, e.Prev, e.Hash)
+	if err != nil {
+		return e, err
+	}
+	place, err := done.LastInsertId()
+	e.Place = uint64(place)
+	return e, err
+}
+
+// auditHead is the end of an origin's chain, within a write: nobody appends
+// meanwhile. What was removed from the chain still counts.
+func auditHead(tx *sql.Tx, origin string) (h chain.Head, err error) {
+	err = tx.QueryRow(`SELECT seq, hash FROM audit WHERE origin = ?1 UNION ALL SELECT seq, hash FROM audit_base WHERE origin = ?1 ORDER BY seq DESC LIMIT 1`, origin).
+		Scan(&h.Seq, &h.Hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		return chain.Head{}, nil
 	}
-	if err != nil {
-		return chain.Head{}, err
-	}
-	if err := json.Unmarshal([]byte(text), &head); err != nil {
-		return chain.Head{}, fmt.Errorf("%w: setting %s: %v", ErrCorrupt, auditBase, err)
-	}
-	return head, nil
+	return h, err
 }
 
-// Audit returns entries of the audit log, the newest first.
+// Audit returns entries of the audit log of all origins, those first that came here
+// last.
 func (s *Store) Audit(ctx context.Context, f account.AuditFilter) ([]account.Entry, error) {
 	if f.Limit == 0 {
 		f.Limit = 100
@@ -80,7 +91,10 @@ func (s *Store) Audit(ctx context.Context, f account.AuditFilter) ([]account.Ent
 	where, args := []string{`1`}, []any{}
 	add := func(cond string, a ...any) { where, args = append(where, cond), append(args, a...) }
 	if f.Before > 0 {
-		add(`seq < ?`, int64(f.Before))
+		add(`place < ?`, int64(f.Before))
+	}
+	if f.Origin != "" {
+		add(`origin = ?`, f.Origin)
 	}
 	if f.Actor != "" {
 		add(`actor = ?`, f.Actor)
@@ -104,7 +118,7 @@ func (s *Store) Audit(ctx context.Context, f account.AuditFilter) ([]account.Ent
 		const has = ` LIKE ? ESCAPE '\'`
 		add(`(actor`+has+` OR action`+has+` OR target`+has+` OR address`+has+` OR detail`+has+`)`, m, m, m, m, m)
 	}
-	return s.auditRows(ctx, `WHERE `+strings.Join(where, ` AND `)+` ORDER BY seq DESC LIMIT ?`, append(args, f.Limit)...)
+	return s.auditRows(ctx, `WHERE `+strings.Join(where, ` AND `)+` ORDER BY place DESC LIMIT ?`, append(args, f.Limit)...)
 }
 
 func (s *Store) auditRows(ctx context.Context, clause string, args ...any) ([]account.Entry, error) {
@@ -115,27 +129,11 @@ func (s *Store) auditRows(ctx context.Context, clause string, args ...any) ([]ac
 	return list, nil
 }
 
-// VerifyAudit reads the whole audit log and names every row that is not as it was
-// written. known is its end as somebody noted it earlier elsewhere; the zero Head
-// asks nothing.
-func (s *Store) VerifyAudit(ctx context.Context, known chain.Head) (faults []chain.Fault, rows uint64, end chain.Head, err error) {
-	base, err := baseOf(s.read.QueryRowContext(ctx, `SELECT value FROM setting WHERE name = ?`, auditBase))
-	if err != nil {
-		return nil, 0, chain.Head{}, fmt.Errorf("verify the audit log: %w", s.explain(err))
-	}
-	v := chain.NewVerifier(base)
-	if err := s.EachAudit(ctx, func(e account.Entry) error { v.Add(e.Row()); return nil }); err != nil {
-		return nil, v.Rows(), chain.Head{}, fmt.Errorf("verify: %w", err)
-	}
-	faults, rows, end = v.Finish(known)
-	return faults, rows, end, nil
-}
-
-// EachAudit calls do for every entry of the audit log, the oldest first, until it
-// fails.
+// EachAudit calls do for every entry of the audit log, in the order in which they
+// came here, until it fails.
 func (s *Store) EachAudit(ctx context.Context, do func(account.Entry) error) error {
 	for after := uint64(0); ; {
-		page, err := s.auditRows(ctx, `WHERE seq > ? ORDER BY seq LIMIT 500`, int64(after))
+		page, err := s.auditRows(ctx, `WHERE place > ? ORDER BY place LIMIT 500`, int64(after))
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -144,41 +142,61 @@ func (s *Store) EachAudit(ctx context.Context, do func(account.Entry) error) err
 				return err
 			}
 		}
-		after = page[len(page)-1].Seq
+		after = page[len(page)-1].Place
 	}
 }
 
 // PruneAudit removes the oldest entries of the audit log: those before a time, and
-// those beyond the newest keep. Their end is kept, so that the rest still proves
-// to be whole. It returns how many are gone.
+// those beyond the newest keep of all origins. The end of what is removed of an
+// origin is kept, so that the rest still proves to be whole. It returns how many
+// are gone.
 func (s *Store) PruneAudit(ctx context.Context, before time.Time, keep int) (int, error) {
-	n, err := write(ctx, s, func(tx *sql.Tx) (int64, error) {
-		var last chain.Head
-		err := tx.QueryRow(`SELECT seq, hash FROM audit WHERE seq <= max(
-			coalesce((SELECT max(seq) FROM audit WHERE at_ms < ?), 0), (SELECT coalesce(max(seq), 0) FROM audit) - ?) ORDER BY seq DESC LIMIT 1`,
-			toMS(before), keep).Scan(&last.Seq, &last.Hash)
-		if errors.Is(err, sql.ErrNoRows) {
-			return 0, nil
-		}
-		if err != nil {
+	origins, err := s.auditOrigins(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("shorten the audit log: %w", err)
+	}
+	n, err := write(ctx, s, func(tx *sql.Tx) (n int64, err error) {
+		var beyond int64
+		err = tx.QueryRow(`SELECT place FROM audit ORDER BY place DESC LIMIT 1 OFFSET ?`, keep).Scan(&beyond)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return 0, err
 		}
-		text, err := json.Marshal(last)
-		if err != nil {
-			return 0, err
+		for _, origin := range origins {
+			gone, err := pruneAudit(tx, origin, before, beyond)
+			if err != nil {
+				return 0, err
+			}
+			n += gone
 		}
-		if _, err := tx.Exec(`INSERT INTO setting (name, value, changed_ms) VALUES (?1, ?2, ?3)
-			ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_ms = excluded.changed_ms`, auditBase, string(text), toMS(before)); err != nil {
-			return 0, err
-		}
-		res, err := tx.Exec(`DELETE FROM audit WHERE seq <= ?`, int64(last.Seq))
-		if err != nil {
-			return 0, err
-		}
-		return res.RowsAffected()
+		return n, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("shorten the audit log: %w", err)
 	}
 	return int(n), nil
+}
+
+// pruneAudit removes what of one origin is older than a time, or came here at the
+// place beyond or before.
+func pruneAudit(tx *sql.Tx, origin string, before time.Time, beyond int64) (int64, error) {
+	var last chain.Head
+	err := tx.QueryRow(`SELECT seq, hash FROM audit WHERE origin = ?1 AND seq <= (SELECT max(seq) FROM audit WHERE origin = ?1 AND (at_ms < ?2 OR place <= ?3)) ORDER BY seq DESC LIMIT 1`,
+		origin, toMS(before), beyond).Scan(&last.Seq, &last.Hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(`DELETE FROM audit_base WHERE origin = ? AND seq <= ?`, origin, int64(last.Seq)); err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(`INSERT INTO audit_base (origin, seq, hash) VALUES (?, ?, ?)`, origin, int64(last.Seq), last.Hash); err != nil {
+		return 0, err
+	}
+	res, err := tx.Exec(`DELETE FROM audit WHERE origin = ? AND seq <= ?`, origin, int64(last.Seq))
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }

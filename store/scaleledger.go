@@ -206,7 +206,7 @@ func (l scaleLedger) Renew(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		origin, err := newOrigin(tx, old)
+		origin, err := newOrigin(tx, settingOrigin, old)
 		if err != nil {
 			return nil, err
 		}

@@ -267,21 +267,30 @@ func (s *Store) AppendScaleLog(ctx context.Context, node string, entries []scale
 }
 
 func ownOrigin(tx *sql.Tx, node string) (origin string, err error) {
-	err = tx.QueryRow(`SELECT value FROM setting WHERE name = ?`, settingOrigin).Scan(&origin)
+	return originOf(tx, settingOrigin, node)
+}
+
+// originOf is the origin of this data directory's own chain of a log, which a
+// setting holds; the first one who asks begins it.
+func originOf(tx *sql.Tx, setting, node string) (origin string, err error) {
+	err = tx.QueryRow(`SELECT value FROM setting WHERE name = ?`, setting).Scan(&origin)
 	if errors.Is(err, sql.ErrNoRows) {
-		return newOrigin(tx, node)
+		return newOrigin(tx, setting, node)
 	}
 	return origin, err
 }
 
 // newOrigin begins a new chain for this data directory.
-func newOrigin(tx *sql.Tx, node string) (string, error) {
+func newOrigin(tx *sql.Tx, setting, node string) (string, error) {
 	var id [4]byte
 	rand.Read(id[:]) // never fails, as crypto/rand promises
 	node, _, _ = strings.Cut(node, "~")
+	if node == "" {
+		node = "node"
+	}
 	origin := node + "~" + hex.EncodeToString(id[:])
 	_, err := tx.Exec(`INSERT INTO setting (name, value, changed_ms) VALUES (?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_ms = excluded.changed_ms`, settingOrigin, origin, time.Now().UnixMilli())
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_ms = excluded.changed_ms`, setting, origin, time.Now().UnixMilli())
 	return origin, err
 }
 

@@ -2,7 +2,10 @@ package account
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 	"unicode"
 
@@ -27,8 +30,10 @@ const (
 // An Entry is one row of the audit log: who did what to which thing, when, from
 // where, and what came of it. It never holds a password, a token or a payload.
 type Entry struct {
-	Seq     uint64    `json:"seq"`
-	At      time.Time `json:"at"` // whole milliseconds
+	Place   uint64    `json:"place,omitempty"`  // in which order it came to this node; not hashed
+	Origin  string    `json:"origin,omitempty"` // the data directory that wrote it; not hashed
+	Seq     uint64    `json:"seq"`              // its number in the chain of its origin
+	At      time.Time `json:"at"`               // whole milliseconds
 	Node    string    `json:"node"`
 	Actor   string    `json:"actor"`             // an account, token:ID, system:USER for a command, or server
 	Role    Role      `json:"role,omitempty"`    // that it was done with
@@ -39,7 +44,7 @@ type Entry struct {
 	Outcome string    `json:"outcome"`           // done, refused or failed
 	Detail  string    `json:"detail,omitempty"`  // a sentence for people
 	Prev    string    `json:"prev"`              // Hash of the entry before; "" in the first
-	Hash    string    `json:"hash"`              // of all fields above
+	Hash    string    `json:"hash"`              // of the fields from seq to prev
 }
 
 // Lengths that a field is cut to: what a client sends must not fill the log.
@@ -58,7 +63,7 @@ func (e *Entry) Row() chain.Row {
 }
 
 func (e Entry) sum() (string, error) {
-	e.Hash, e.At = "", e.At.UTC()
+	e.Place, e.Origin, e.Hash, e.At = 0, "", "", e.At.UTC()
 	return chain.Sum(e)
 }
 
@@ -97,7 +102,8 @@ func clean(text string, limit int) string {
 
 // An AuditFilter chooses entries of the audit log. Empty fields choose all.
 type AuditFilter struct {
-	Before  uint64 // only with a smaller number; 0: from the newest
+	Before  uint64 // only with a smaller place; 0: from the newest
+	Origin  string // exactly
 	Actor   string // exactly
 	Action  string // exactly, or all that begin with it when it ends in "."
 	Outcome string
@@ -105,6 +111,68 @@ type AuditFilter struct {
 	From    time.Time
 	To      time.Time
 	Limit   int // 1 to 1000; 0 is 100
+}
+
+// A KnownEnd is the end of one origin's chain as somebody noted it elsewhere. The
+// zero value asks nothing; without Origin it is that of the data directory that is
+// asked.
+type KnownEnd struct {
+	Origin string
+	chain.Head
+}
+
+// String writes it as ParseKnownEnd reads it.
+func (k KnownEnd) String() string {
+	text := strconv.FormatUint(k.Seq, 10) + ":" + k.Hash
+	if k.Origin != "" {
+		text = k.Origin + ":" + text
+	}
+	return text
+}
+
+// ParseKnownEnd reads ORIGIN:SEQ:HASH or SEQ:HASH; "" is the zero value.
+func ParseKnownEnd(text string) (k KnownEnd, err error) {
+	if text == "" {
+		return k, nil
+	}
+	rest, hash, whole := cutLast(text)
+	origin, seq, named := cutLast(rest)
+	if !named {
+		origin, seq = "", rest
+	}
+	n, err := strconv.ParseUint(seq, 10, 63)
+	if err != nil || !whole || len(hash) != 64 || len(origin) > 128 || named && origin == "" {
+		return k, errors.New("expected SEQ:HASH or ORIGIN:SEQ:HASH, as a verification prints it")
+	}
+	return KnownEnd{origin, chain.Head{Seq: n, Hash: hash}}, nil
+}
+
+func cutLast(text string) (before, after string, found bool) {
+	i := strings.LastIndexByte(text, ':')
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+1:], true
+}
+
+// An AuditReport is what a verification found out about the chain of one origin.
+type AuditReport struct {
+	Origin string
+	Own    bool          // of the data directory that was asked
+	Rows   uint64        // that are kept here
+	End    chain.Head    // of the chain
+	Faults []chain.Fault // by number; each names the origin too
+	// Away counts entries in the middle that never came here: their origin had
+	// removed them for their age before this node heard of them.
+	Away uint64
+}
+
+// AuditFaults are the faults of all origins, and how many rows were read.
+func AuditFaults(reports []AuditReport) (faults []chain.Fault, rows uint64) {
+	for i := range reports {
+		faults, rows = append(faults, reports[i].Faults...), rows+reports[i].Rows
+	}
+	return faults, rows
 }
 
 // Record writes an entry. Time and node are filled in. That it could not be

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"agentnet/app/chain"
 )
 
 // A Token is a token of an agent or a program as the people see it who give it
@@ -82,9 +80,9 @@ type TokenKeeper interface {
 type AuditLog interface {
 	// Audit lists entries, the newest first.
 	Audit(ctx context.Context, f AuditFilter) ([]Entry, error)
-	// VerifyAudit reads the whole log and names every row that is not as it was
-	// written; known is its end as somebody noted it elsewhere.
-	VerifyAudit(ctx context.Context, known chain.Head) (faults []chain.Fault, rows uint64, end chain.Head, err error)
+	// VerifyAudit reads the whole log, each origin's chain by itself and this node's
+	// own first, and names every row that is not as it was written.
+	VerifyAudit(ctx context.Context, known KnownEnd) ([]AuditReport, error)
 }
 
 // A Desk is all that an admin manages: accounts, sessions, tokens and the audit log.

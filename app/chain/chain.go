@@ -61,9 +61,11 @@ const (
 
 // A Fault names one row that is not as it was written.
 type Fault struct {
-	Seq  uint64    `json:"seq"`
-	Kind FaultKind `json:"kind"`
-	Text string    `json:"text"`
+	// Origin is the chain that the row belongs to, where a log has several.
+	Origin string    `json:"origin,omitempty"`
+	Seq    uint64    `json:"seq"`
+	Kind   FaultKind `json:"kind"`
+	Text   string    `json:"text"`
 }
 
 // maxFaults bounds what one verification reports; a rewritten log has as many

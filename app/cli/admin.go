@@ -81,7 +81,7 @@ type people struct {
 // people opens the accounts of the data directory for the time of f.
 func (d *dataFlag) people(ctx context.Context, env *Env, create bool, f func(people) error) error {
 	return d.database(ctx, env, create, func(db *store.Store, log *slog.Logger) error {
-		service, err := account.New(account.Config{Rows: db, Node: "command", Logger: log})
+		service, err := account.New(account.Config{Rows: db, Node: nodeOf(db.Dir()), Logger: log})
 		if err != nil {
 			return err
 		}

@@ -28,13 +28,14 @@ type auditList struct {
 	Action  string `help:"Only this action, such as token.create, or all that begin with token."`
 	Outcome string `help:"done, refused or failed."`
 	Match   string `help:"Only with this text in it."`
+	Origin  string `help:"Only what this data directory wrote, as listed by verify. Without it: all nodes."`
 	Limit   int    `default:"50" help:"Entries at most, up to 1000."`
 	JSON    bool   `name:"json" help:"Print one JSON object a line."`
 }
 
 type auditVerify struct {
 	dataFlag
-	Head string `placeholder:"SEQ:HASH" help:"End of the log as an earlier check printed it; finds that the end was cut off."`
+	Head string `placeholder:"ORIGIN:SEQ:HASH" help:"End of a chain as an earlier check printed it; finds that the end was cut off."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
@@ -47,19 +48,19 @@ type auditExport struct {
 // Run lists entries.
 func (c *auditList) Run(ctx context.Context, env *Env) error {
 	return c.people(ctx, env, false, func(p people) error {
-		found, err := p.db.Audit(ctx, account.AuditFilter{Actor: c.Actor, Action: c.Action, Outcome: c.Outcome, Match: c.Match, Limit: c.Limit})
+		found, err := p.db.Audit(ctx, account.AuditFilter{Actor: c.Actor, Action: c.Action, Outcome: c.Outcome, Match: c.Match, Origin: c.Origin, Limit: c.Limit})
 		if err != nil {
 			return err
 		}
 		table := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
 		if !c.JSON {
-			fmt.Fprintln(table, "SEQ\tWHEN\tWHO\tVIA\tFROM\tACTION\tTARGET\tOUTCOME\tDETAIL")
+			fmt.Fprintln(table, "SEQ\tNODE\tWHEN\tWHO\tVIA\tFROM\tACTION\tTARGET\tOUTCOME\tDETAIL")
 		}
 		for _, e := range found {
 			if c.JSON {
 				err = printJSON(env.Stdout, e)
 			} else {
-				_, err = fmt.Fprintln(table, strings.Join([]string{strconv.FormatUint(e.Seq, 10), e.At.Local().Format("2006-01-02 15:04:05"), e.Actor, e.Via, e.Address,
+				_, err = fmt.Fprintln(table, strings.Join([]string{strconv.FormatUint(e.Seq, 10), e.Node, e.At.Local().Format("2006-01-02 15:04:05"), e.Actor, e.Via, e.Address,
 					e.Action, e.Target, e.Outcome, e.Detail}, "\t"))
 			}
 			if err != nil {
@@ -70,38 +71,78 @@ func (c *auditList) Run(ctx context.Context, env *Env) error {
 	})
 }
 
-// Run checks the chain.
+// chainJSON is what verify --json says of the chain of one origin.
+type chainJSON struct {
+	Origin string `json:"origin"`
+	Own    bool   `json:"own"`
+	Rows   uint64 `json:"rows"`
+	Head   string `json:"head"`
+	Away   uint64 `json:"away,omitempty"`
+	Faults int    `json:"faults"`
+}
+
+// Run checks the chains of all origins.
 func (c *auditVerify) Run(ctx context.Context, env *Env) error {
-	var known chain.Head
-	if c.Head != "" {
-		seq, hash, ok := strings.Cut(c.Head, ":")
-		n, err := strconv.ParseUint(seq, 10, 63)
-		if err != nil || !ok || len(hash) != 64 {
-			return usagef("--head: expected SEQ:HASH as verify prints it")
-		}
-		known = chain.Head{Seq: n, Hash: hash}
+	known, err := account.ParseKnownEnd(c.Head)
+	if err != nil {
+		return usagef("--head: %v", err)
 	}
 	return c.people(ctx, env, false, func(p people) error {
-		faults, rows, end, err := p.db.VerifyAudit(ctx, known)
+		reports, err := p.db.VerifyAudit(ctx, known)
 		if err != nil {
 			return err
 		}
-		head := fmt.Sprintf("%d:%s", end.Seq, end.Hash)
+		faults, rows := account.AuditFaults(reports)
 		if c.JSON {
-			err = printJSON(env.Stdout, map[string]any{"ok": len(faults) == 0, "rows": rows, "head": head, "faults": append([]chain.Fault{}, faults...)})
-		} else if len(faults) == 0 {
-			_, err = fmt.Fprintf(env.Stdout, "whole: %d entries, end %s\n", rows, head)
+			err = printVerified(env, reports, faults, rows)
+		} else {
+			err = tellVerified(env, reports, faults)
 		}
 		if err != nil || len(faults) == 0 {
 			return err
 		}
-		if !c.JSON {
-			for _, f := range faults {
-				fmt.Fprintln(env.Stdout, f.Text)
-			}
-		}
 		return fmt.Errorf("the audit log is not as it was written: %d faults in %d entries", len(faults), rows)
 	})
+}
+
+func printVerified(env *Env, reports []account.AuditReport, faults []chain.Fault, rows uint64) error {
+	chains, head := []chainJSON{}, ""
+	for _, r := range reports {
+		end := account.KnownEnd{Origin: r.Origin, Head: r.End}.String()
+		if r.Own {
+			head = end
+		}
+		chains = append(chains, chainJSON{r.Origin, r.Own, r.Rows, end, r.Away, len(r.Faults)})
+	}
+	return printJSON(env.Stdout, map[string]any{"ok": len(faults) == 0, "rows": rows, "head": head, "chains": chains, "faults": append([]chain.Fault{}, faults...)})
+}
+
+// tellVerified prints a line for each origin, and every fault.
+func tellVerified(env *Env, reports []account.AuditReport, faults []chain.Fault) error {
+	if len(reports) == 0 {
+		_, err := fmt.Fprintln(env.Stdout, "whole: the log is empty")
+		return err
+	}
+	for _, r := range reports {
+		word := "whole"
+		if len(r.Faults) > 0 {
+			word = "NOT AS IT WAS WRITTEN"
+		}
+		line := fmt.Sprintf("%s: %d entries, end %s", word, r.Rows, account.KnownEnd{Origin: r.Origin, Head: r.End})
+		if r.Own {
+			line += " (of this data directory)"
+		}
+		if r.Away > 0 {
+			line += fmt.Sprintf("; %d were removed for their age before they came here", r.Away)
+		}
+		if _, err := fmt.Fprintln(env.Stdout, printable(line)); err != nil {
+			return fmt.Errorf("output: %w", err)
+		}
+	}
+	for _, f := range faults {
+		fmt.Fprintln(env.Stdout, printable(f.Text))
+	}
+	return nil
 }
 
 // Run writes all entries.
@@ -118,7 +159,7 @@ func (c *auditExport) Run(ctx context.Context, env *Env) error {
 		}
 		table := csv.NewWriter(out)
 		if c.Format == "csv" {
-			err = table.Write([]string{"seq", "at", "node", "actor", "role", "via", "address", "action", "target", "outcome", "detail", "prev", "hash"})
+			err = table.Write([]string{"seq", "at", "node", "actor", "role", "via", "address", "action", "target", "outcome", "detail", "prev", "hash", "origin"})
 		}
 		if err == nil {
 			err = p.db.EachAudit(ctx, func(e account.Entry) error {
@@ -126,7 +167,7 @@ func (c *auditExport) Run(ctx context.Context, env *Env) error {
 					return printJSON(out, e)
 				}
 				return table.Write([]string{strconv.FormatUint(e.Seq, 10), e.At.UTC().Format(time.RFC3339Nano), e.Node, e.Actor, string(e.Role), e.Via, e.Address,
-					e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash})
+					e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash, e.Origin})
 			})
 		}
 		if err != nil {

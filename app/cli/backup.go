@@ -53,6 +53,11 @@ func (c *backupCommand) Run(ctx context.Context, env *Env) error {
 		o.Node = record.Settings["node"]
 	}
 	res, err := backup.Make(ctx, o)
+	detail := ""
+	if err == nil {
+		detail = fmt.Sprintf("%d files with %d bytes", len(res.Manifest.Files), res.Manifest.Bytes())
+	}
+	trail(ctx, env, dir, "backup", c.To, detail, err)
 	if err != nil {
 		return err
 	}

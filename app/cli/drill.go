@@ -167,6 +167,7 @@ func (c *drillCommand) record(ctx context.Context, env *Env, r *drill.Result) er
 			return nil // no relay keeps data here: there is no log to write to
 		}
 	}
+	trail(ctx, env, dir, "drill", r.Drill, r.Summary(), nil)
 	e, err := scale.NewEntry(scale.KindDrill, time.Now(), "drill", "", r.Summary(), r)
 	if err != nil {
 		return err

@@ -50,11 +50,14 @@ func (l *logPlace) open(ctx context.Context, env *Env, f func(logSource) error) 
 		return fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	defer db.Close()
-	return f(&localLog{db})
+	return f(&localLog{db, env})
 }
 
 // localLog reads a data directory.
-type localLog struct{ db *store.Store }
+type localLog struct {
+	db  *store.Store
+	env *Env
+}
 
 func (l *localLog) page(ctx context.Context, f scale.LogFilter) ([]scale.LogEntry, error) {
 	return l.db.ScaleLogPage(ctx, f)
@@ -112,6 +115,7 @@ func (l *localLog) note(ctx context.Context, text string) (scale.LogEntry, error
 		return scale.LogEntry{}, err
 	}
 	sealed, err := l.db.AppendScaleLog(ctx, "cli", []scale.Entry{e})
+	trail(ctx, l.env, l.db.Dir(), "log.note", "", "", err)
 	if err != nil {
 		return scale.LogEntry{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"agentnet/app/backup"
@@ -20,6 +21,13 @@ type restoreCommand struct {
 // Run verifies a backup and puts it back.
 func (c *restoreCommand) Run(ctx context.Context, env *Env) error {
 	r, err := backup.Restore(ctx, backup.RestoreOptions{File: c.File, Data: c.dir(env), Force: c.Force})
+	if err == nil {
+		detail := "the backup of " + r.Manifest.Made.Format(time.RFC3339) + " was put back"
+		if r.Aside != "" {
+			detail += "; what was there before is in " + filepath.Base(r.Aside)
+		}
+		trail(ctx, env, r.Data, "restore", filepath.Base(c.File), detail, nil)
+	}
 	if errors.Is(err, backup.ErrNotEmpty) {
 		return usagef("%v", err)
 	}

@@ -157,6 +157,9 @@ func (c *scaleTry) Run(ctx context.Context, env *Env) error {
 		o.Fence = 0 // below every leader: whoever leads now is not refused afterwards
 	}
 	a, err := act.Act(ctx, o)
+	if c.Really {
+		trail(ctx, env, cfg.Data, "scale.try", a.Actuator, fmt.Sprintf("%d to %d instances", before, c.To), err)
+	}
 	if c.JSON {
 		err = errors.Join(printJSON(env.Stdout, a), err)
 		return err

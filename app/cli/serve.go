@@ -80,6 +80,9 @@ func (c *serveCommand) reload(ctx context.Context, env *Env, parsed *kong.Contex
 	cfg, err := c.effective(env, parsed)
 	if err != nil {
 		log.Error("the configuration was not reloaded, the old one stays in force", "error", err)
+		if told, ok := node.(interface{ ReloadRefused(context.Context) }); ok {
+			told.ReloadRefused(ctx)
+		}
 		return err
 	}
 	able, ok := node.(interface {

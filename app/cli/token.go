@@ -224,7 +224,7 @@ func (c *tokenRevoke) Run(ctx context.Context, env *Env) error {
 
 // recordToken writes into the audit log what a command did with a token.
 func recordToken(ctx context.Context, db *store.Store, action, id, words string, done error) error {
-	service, err := account.New(account.Config{Rows: db, Node: "command"})
+	service, err := account.New(account.Config{Rows: db, Node: nodeOf(db.Dir())})
 	if err != nil {
 		return errors.Join(done, err)
 	}

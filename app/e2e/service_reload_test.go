@@ -176,6 +176,10 @@ func TestServiceLife(t *testing.T) {
 			t.Errorf("%s: got certificate %d, want the old one", broken, got)
 		}
 	}
+	waitFor(patience, func() bool {
+		out, err := program(t, "audit", "list", "--action", "config.reload", "--outcome", "failed", "--json", "--data", filepath.Join(h.dir, "data")).Output()
+		return err == nil && strings.Count(string(out), "\n") == 4
+	}, func() { t.Error("the audit log does not show four reloads that failed") })
 
 	// A good one: certificate, level, limits, issuers.
 	secret := strings.Repeat("k", 40)

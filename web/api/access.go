@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"agentnet/app/account"
-	"agentnet/app/chain"
 	"agentnet/app/relay"
 	"agentnet/app/wire"
 
@@ -180,17 +178,4 @@ func cell(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
-}
-
-// knownHead reads seq:hash, the end of the audit log as somebody noted it.
-func knownHead(text string) (head chain.Head, err error) {
-	if text == "" {
-		return head, nil
-	}
-	seq, hash, ok := strings.Cut(text, ":")
-	if head.Seq, err = strconv.ParseUint(seq, 10, 63); err != nil || !ok || len(hash) != 64 {
-		return head, &wire.Error{Code: wire.BadFrame, Message: "head: expected SEQ:HASH as verify prints it"}
-	}
-	head.Hash = hash
-	return head, nil
 }

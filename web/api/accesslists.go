@@ -195,7 +195,8 @@ func (a *API) endSession(c *fiber.Ctx, _ *relay.Identity) error {
 
 // AuditQuery chooses entries of the audit log.
 type AuditQuery struct {
-	Before  uint64 `query:"before" doc:"Only entries with a smaller number: the next of the page before."`
+	Before  uint64 `query:"before" doc:"Only entries with a smaller place: the next of the page before."`
+	Origin  string `query:"origin" doc:"Only what this data directory wrote."`
 	Actor   string `query:"actor"`
 	Action  string `query:"action" doc:"Such as token.create, or token. for all that begin so."`
 	Outcome string `query:"outcome" enum:"done,refused,failed"`
@@ -214,7 +215,7 @@ type AuditReply struct {
 
 // An AuditEntry is one row of the audit log.
 type AuditEntry struct {
-	Seq     uint64     `json:"seq"`
+	Seq     uint64     `json:"seq" doc:"Its number in the chain of its origin."`
 	At      *time.Time `json:"at"`
 	Node    string     `json:"node"`
 	Actor   string     `json:"actor" doc:"An account, token:ID, system:USER for a command, or server."`
@@ -227,17 +228,19 @@ type AuditEntry struct {
 	Detail  string     `json:"detail,omitempty"`
 	Prev    string     `json:"prev" doc:"Hash of the entry before."`
 	Hash    string     `json:"hash"`
+	Origin  string     `json:"origin" doc:"The data directory that wrote it; each has a chain of its own."`
+	Place   uint64     `json:"place" doc:"In which order it came to this node."`
 }
 
 // AuditFilter reads the parameters of a list of the audit log.
 func AuditFilter(query func(string) string) (f account.AuditFilter, err error) {
-	f = account.AuditFilter{Actor: query("actor"), Action: query("action"), Outcome: query("outcome"), Match: query("match"), Limit: listLimit}
+	f = account.AuditFilter{Actor: query("actor"), Action: query("action"), Outcome: query("outcome"), Match: query("match"), Origin: query("origin"), Limit: listLimit}
 	bad := func(name, want string) error {
 		return &wire.Error{Code: wire.BadFrame, Message: name + ": expected " + want}
 	}
 	if text := query("before"); text != "" {
 		if f.Before, err = strconv.ParseUint(text, 10, 63); err != nil {
-			return f, bad("before", "the number of an entry")
+			return f, bad("before", "the place of an entry")
 		}
 	}
 	if text := query("limit"); text != "" {
@@ -265,44 +268,63 @@ func (a *API) audit(c *fiber.Ctx, _ *relay.Identity) error {
 		return asWire(err)
 	}
 	if asTable(c) {
-		rows := [][]string{{"seq", "at", "node", "actor", "role", "via", "address", "action", "target", "outcome", "detail", "prev", "hash"}}
+		rows := [][]string{{"seq", "at", "node", "actor", "role", "via", "address", "action", "target", "outcome", "detail", "prev", "hash", "origin"}}
 		for _, e := range found {
 			rows = append(rows, []string{strconv.FormatUint(e.Seq, 10), e.At.UTC().Format(time.RFC3339Nano), e.Node, e.Actor, string(e.Role), e.Via, e.Address,
-				e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash})
+				e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash, e.Origin})
 		}
 		return writeTable(c, "audit", rows)
 	}
 	reply := AuditReply{Entries: make([]AuditEntry, len(found))}
 	for i, e := range found {
-		reply.Entries[i] = AuditEntry{e.Seq, when(e.At), e.Node, e.Actor, string(e.Role), e.Via, e.Address, e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash}
+		reply.Entries[i] = AuditEntry{e.Seq, when(e.At), e.Node, e.Actor, string(e.Role), e.Via, e.Address, e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash, e.Origin, e.Place}
 	}
-	if len(found) == f.Limit && found[f.Limit-1].Seq > 1 {
-		reply.Next = found[f.Limit-1].Seq
+	if len(found) == f.Limit && found[f.Limit-1].Place > 1 {
+		reply.Next = found[f.Limit-1].Place
 	}
 	return writeJSON(c, http.StatusOK, reply)
 }
 
-// VerifyQuery names the end of the log as it was noted elsewhere.
+// VerifyQuery names the end of a chain as it was noted elsewhere.
 type VerifyQuery struct {
-	Head string `query:"head" doc:"SEQ:HASH of an earlier verification; finds that the end was cut off."`
+	Head string `query:"head" doc:"ORIGIN:SEQ:HASH, or SEQ:HASH of this node, of an earlier verification; finds that the end was cut off."`
 }
 
 // VerifyReply is the outcome of a verification.
 type VerifyReply struct {
 	OK     bool          `json:"ok"`
-	Rows   uint64        `json:"rows"`
-	Head   string        `json:"head" doc:"SEQ:HASH of the end; note it elsewhere."`
+	Rows   uint64        `json:"rows" doc:"Of all chains."`
+	Head   string        `json:"head" doc:"SEQ:HASH of the end of this node's own chain; note it elsewhere."`
+	Chains []AuditChain  `json:"chains" doc:"One for each data directory that wrote; this node's own is the first."`
 	Faults []chain.Fault `json:"faults"`
 }
 
+// An AuditChain is the part of the audit log that one data directory wrote.
+type AuditChain struct {
+	Origin string `json:"origin"`
+	Own    bool   `json:"own" doc:"Of the node that was asked."`
+	Rows   uint64 `json:"rows"`
+	Head   string `json:"head" doc:"ORIGIN:SEQ:HASH of the end; note it elsewhere."`
+	Away   uint64 `json:"away,omitempty" doc:"Entries that were removed for their age before they came to this node."`
+	Faults int    `json:"faults"`
+}
+
 func (a *API) verifyAudit(c *fiber.Ctx, _ *relay.Identity) error {
-	known, err := knownHead(c.Query("head"))
+	known, err := account.ParseKnownEnd(c.Query("head"))
 	if err != nil {
-		return err
+		return &wire.Error{Code: wire.BadFrame, Message: "head: " + err.Error()}
 	}
-	faults, rows, end, err := a.cfg.Access.VerifyAudit(c.UserContext(), known)
+	reports, err := a.cfg.Access.VerifyAudit(c.UserContext(), known)
 	if err != nil {
 		return asWire(err)
 	}
-	return writeJSON(c, http.StatusOK, VerifyReply{OK: len(faults) == 0, Rows: rows, Head: fmt.Sprintf("%d:%s", end.Seq, end.Hash), Faults: append([]chain.Fault{}, faults...)})
+	faults, rows := account.AuditFaults(reports)
+	reply := VerifyReply{OK: len(faults) == 0, Rows: rows, Head: "0:", Chains: []AuditChain{}, Faults: append([]chain.Fault{}, faults...)}
+	for _, r := range reports {
+		if r.Own {
+			reply.Head = account.KnownEnd{Head: r.End}.String()
+		}
+		reply.Chains = append(reply.Chains, AuditChain{r.Origin, r.Own, r.Rows, account.KnownEnd{Origin: r.Origin, Head: r.End}.String(), r.Away, len(r.Faults)})
+	}
+	return writeJSON(c, http.StatusOK, reply)
 }

@@ -20,7 +20,7 @@ type auditView struct {
 	checked       bool
 	faults        []chain.Fault
 	checkedRows   uint64
-	end           string
+	chains        []account.AuditReport
 	check         string // address that checks the chain
 }
 
@@ -46,7 +46,7 @@ func (b *Board) audit(r *request) (*view, error) {
 		v.newest = r.with("before", "", "check", "")
 	}
 	if len(v.rows) == auditOnPage {
-		v.older = r.with("before", strconv.FormatUint(v.rows[auditOnPage-1].Seq, 10), "check", "")
+		v.older = r.with("before", strconv.FormatUint(v.rows[auditOnPage-1].Place, 10), "check", "")
 	}
 	refused := 0
 	for i := range v.rows {
@@ -60,11 +60,11 @@ func (b *Board) audit(r *request) (*view, error) {
 	}
 	v.lead += "."
 	if r.query.Get("check") != "" {
-		var end chain.Head
-		if v.faults, v.checkedRows, end, err = b.cfg.Sources.Access.VerifyAudit(ctx, chain.Head{}); err != nil {
+		if v.chains, err = b.cfg.Sources.Access.VerifyAudit(ctx, account.KnownEnd{}); err != nil {
 			return nil, err
 		}
-		v.checked, v.end = true, strconv.FormatUint(end.Seq, 10)+":"+end.Hash
+		v.faults, v.checkedRows = account.AuditFaults(v.chains)
+		v.checked = true
 	}
 	return &view{title: "Audit", body: auditPage(v), plain: true}, nil
 }
@@ -72,7 +72,7 @@ func (b *Board) audit(r *request) (*view, error) {
 // auditFilter reads the form of the page.
 func (r *request) auditFilter(limit int) (f account.AuditFilter, from, to string) {
 	q := r.query
-	f = account.AuditFilter{Actor: q.Get("actor"), Action: q.Get("action"), Match: q.Get("q"), Limit: limit}
+	f = account.AuditFilter{Actor: q.Get("actor"), Action: q.Get("action"), Match: q.Get("q"), Origin: q.Get("origin"), Limit: limit}
 	if o := q.Get("outcome"); o == account.Done || o == account.Refused || o == account.Failed {
 		f.Outcome = o
 	}
@@ -98,10 +98,10 @@ func (b *Board) auditTable(r *request) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &table{columns: []string{"seq", "at", "node", "actor", "role", "via", "address", "action", "target", "outcome", "detail", "prev", "hash"}}
+	t := &table{columns: []string{"seq", "at", "node", "actor", "role", "via", "address", "action", "target", "outcome", "detail", "prev", "hash", "origin"}}
 	for i := range found {
 		e := &found[i]
-		t.add(e.Seq, e.At, e.Node, e.Actor, string(e.Role), e.Via, e.Address, e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash)
+		t.add(e.Seq, e.At, e.Node, e.Actor, string(e.Role), e.Via, e.Address, e.Action, e.Target, e.Outcome, e.Detail, e.Prev, e.Hash, e.Origin)
 	}
 	return t, nil
 }
@@ -115,4 +115,9 @@ func auditState(outcome string) (kind, word string) {
 		return "warn", "Refused"
 	}
 	return "crit", "Failed"
+}
+
+// auditEnd is the end of a chain as a verification takes it again.
+func auditEnd(r *account.AuditReport) string {
+	return account.KnownEnd{Origin: r.Origin, Head: r.End}.String()
 }
