@@ -68,6 +68,8 @@ func List() []Drill {
 		{"slow-readers", "clients stop reading", "others feel nothing, memory stays bounded, the slow are closed with 4002 and come back", "slow-consumers", true, slowReaders},
 		{"overload", "twice as much as the node takes", "direct critical messages arrive; nothing is refused silently", "capacity", false, overload},
 		{"kill-restart", "kill -9 of the node, and a restart", "nothing acknowledged is lost; clients come back by themselves", "node-lost", true, killRestart},
+		{"node-loss", "kill -9 of one of three nodes that are one relay", "its clients are at the others within 10 s and told of what is lost, nothing comes twice, the others feel nothing, an alert fires", "node-lost", true, nodeLoss},
+		{"region-loss", "one of two linked regions is cut off", "its clients are in the other region within 10 s and told of what is lost, nothing comes twice, the other region feels nothing, an alert fires", "region-lost", true, regionLoss},
 		{"disk-full", "the data directory cannot be written", "connected agents go on, parking is refused and says so, it heals by itself", "disk-full", true, diskFull},
 	}
 }

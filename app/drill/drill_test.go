@@ -182,3 +182,35 @@ func TestResultsAreEscaped(t *testing.T) {
 		}
 	}
 }
+
+func TestValveBar(t *testing.T) {
+	v, err := drill.NewValve(echo(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	answers := func() bool {
+		c, err := net.Dial("tcp", v.Addr())
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Write([]byte("x")); err != nil {
+			return false
+		}
+		_, err = io.ReadFull(c, make([]byte, 1))
+		return err == nil
+	}
+	if !answers() {
+		t.Fatal("an open valve lets nothing through")
+	}
+	v.Bar()
+	if answers() {
+		t.Error("a barred valve lets somebody new in")
+	}
+	v.Resume()
+	if !answers() {
+		t.Error("nothing comes through after Resume")
+	}
+}

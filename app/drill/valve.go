@@ -19,6 +19,7 @@ type Valve struct {
 	closed bool
 	shut   chan struct{} // not nil: bytes from the server wait until it is closed
 	both   bool          // those to the server too
+	barred bool          // nobody new is let in
 	open   map[net.Conn]net.Conn
 }
 
@@ -61,7 +62,7 @@ func (v *Valve) pass(in net.Conn) {
 		_ = tcp.SetReadBuffer(valveBuffer)
 	}
 	v.mu.Lock()
-	if v.closed {
+	if v.closed || v.barred {
 		v.mu.Unlock()
 		return
 	}
@@ -132,6 +133,7 @@ func (v *Valve) Resume() {
 }
 
 func (v *Valve) resumeLocked() {
+	v.barred = false
 	if v.shut != nil {
 		close(v.shut)
 		v.shut = nil
@@ -148,6 +150,15 @@ func (v *Valve) Cut() int {
 		_ = out.Close()
 	}
 	return len(v.open)
+}
+
+// Bar ends all connections at once, and new ones too until Resume: the server is
+// gone, as far as those who come through here can tell.
+func (v *Valve) Bar() int {
+	v.mu.Lock()
+	v.barred = true
+	v.mu.Unlock()
+	return v.Cut()
 }
 
 // Close ends the valve and everything that goes through it.

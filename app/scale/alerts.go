@@ -19,6 +19,7 @@ type Alerts struct {
 	capacity Capacity
 	all      map[string]*Alert
 	silences map[string]Silence
+	key      []byte // scratch of judgeNode
 }
 
 // NewAlerts returns a set with no alert. It keeps its own copy of the rules.
@@ -61,19 +62,46 @@ func (s *Alerts) Observe(f *Fleet) []Judgement {
 			out = s.judge(out, r, "", s.reading(r, f), now)
 			continue
 		}
-		seen := make(map[string]bool, len(f.Nodes))
 		for k := range f.Nodes {
-			seen[f.Nodes[k].Name] = true
-			out = s.judge(out, r, f.Nodes[k].Name, s.nodeReading(r, &f.Nodes[k]), now)
+			out = s.judgeNode(out, r, &f.Nodes[k], now)
 		}
-		for _, key := range slices.Sorted(maps.Keys(s.all)) {
-			if a := s.all[key]; a.Rule == r.Name && !seen[a.Node] {
+		for k := range f.Dark {
+			if r.NoData == NoDataFire {
+				out = s.judgeNode(out, r, &f.Dark[k], now)
+			}
+		}
+		for _, key := range s.ofRule(r.Name) {
+			if a := s.all[key]; !f.has(a.Node) {
 				// The node is gone, and what was wrong with it too.
 				out = s.judge(out, r, a.Node, Reading{State: Idle}, now)
 			}
 		}
 	}
 	return out
+}
+
+// judgeNode looks at the alert of one node. Where there is none, and nothing is
+// amiss, there is nothing to look at: a fleet has many nodes and few alerts.
+func (s *Alerts) judgeNode(out []Judgement, r *Rule, n *Node, now time.Time) []Judgement {
+	v := s.nodeReading(r, n)
+	if v.State == Idle || v.State == Fresh && !r.breach(v.Value) {
+		s.key = append(append(append(s.key[:0], r.Name...), '@'), n.Name...)
+		if s.all[string(s.key)] == nil {
+			return out
+		}
+	}
+	return s.judge(out, r, n.Name, v, now)
+}
+
+// ofRule lists the keys of the alerts of one rule, sorted.
+func (s *Alerts) ofRule(rule string) (keys []string) {
+	for key, a := range s.all {
+		if a.Rule == rule {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // judge looks at one alert. Alerts that are inactive and were never looked at

@@ -86,6 +86,10 @@ type Fleet struct {
 	At    time.Time
 	Nodes []Node // by name
 
+	// Dark are the nodes of other regions of which no node is heard any more. They
+	// count for nothing but alerts about the silence itself.
+	Dark []Node
+
 	// Requested is the count that the control plane was last told, 0 when nobody
 	// knows; Waiting is the number of connections that no node could take.
 	Requested int
@@ -153,6 +157,29 @@ func (f *Fleet) Region(name string) Fleet {
 	}
 	part.Sum()
 	return part
+}
+
+// DarkBeside lists the nodes of all regions but one that are silent as a whole. A
+// single silent node is the business of its own region's leader.
+func (f *Fleet) DarkBeside(region string) (dark []Node) {
+	heard := map[string]bool{region: true}
+	for i := range f.Nodes {
+		if f.Nodes[i].State != Silent {
+			heard[f.Nodes[i].Region] = true
+		}
+	}
+	for i := range f.Nodes {
+		if !heard[f.Nodes[i].Region] {
+			dark = append(dark, f.Nodes[i])
+		}
+	}
+	return dark
+}
+
+// has reports whether a node is among those that are looked at.
+func (f *Fleet) has(node string) bool {
+	_, ok := slices.BinarySearchFunc(f.Nodes, node, func(n Node, name string) int { return cmp.Compare(n.Name, name) })
+	return ok || slices.ContainsFunc(f.Dark, func(n Node) bool { return n.Name == node })
 }
 
 // Regions lists the regions of all nodes, sorted.

@@ -211,6 +211,9 @@ const (
 	noDataAfter   = 30 * time.Second
 	clearShare    = 0.9 // the default clear threshold, as a share of the threshold
 	brokerDownFor = 10 * time.Second
+	// silentFor comes after the time in which a sample still speaks for its node, and
+	// both together are less than the time after which a node is forgotten.
+	silentFor = 10 * time.Second
 )
 
 // DefaultRules are the document's alert table, its performance table, and what
@@ -218,7 +221,10 @@ const (
 func DefaultRules() []Rule {
 	rules := documentRules()
 	add := func(r Rule) {
-		r.NoDataAfter, r.KeepFiring = noDataAfter, keepFiring
+		r.KeepFiring = keepFiring
+		if r.NoDataAfter == 0 {
+			r.NoDataAfter = noDataAfter
+		}
 		if r.Clear == 0 {
 			r.Clear = clearShare * r.Threshold
 		}
@@ -239,6 +245,11 @@ func DefaultRules() []Rule {
 	add(Rule{Name: "reconnect_storm", Class: ClassOperation, Severity: Warning, Signal: AcceptRate, Reduce: Sum, OfCapacity: false,
 		Threshold: 500, For: 5 * time.Second, Group: "connections", Source: "starter rules",
 		Runbook: "reconnect-storm", Response: "Admission spreads it; look for what cut the connections"})
+	// Every node always knows its connections, so that no value means no node. The
+	// threshold itself is never reached.
+	add(Rule{Name: "node_silent", Class: ClassOperation, Severity: Warning, Signal: Connections, Reduce: EachNode,
+		Threshold: 1e9, NoData: NoDataFire, NoDataAfter: silentFor, Group: "nodes", InhibitedBy: []string{"broker_down"}, Source: "starter rules",
+		Runbook: "node-lost", Response: "A node ended without a goodbye, or cannot be reached; where it is a whole region, see the runbook region-lost"})
 	return rules
 }
 

@@ -158,7 +158,7 @@ func TestScalingRoutes(t *testing.T) {
 		{"POST", "/v1/alerts/backtest", `{"name":"cpu_warning","range":"6h"}`, 200, `"episodes":[]`},
 		{"POST", "/v1/alerts/backtest", `{"name":"none"}`, 400, "rule"},
 		{"PUT", "/v1/alerts/rules", `{"rules":[{"name":"","threshold":1}]}`, 400, "name"},
-		{"PUT", "/v1/alerts/rules", `{"rules":[]}`, 200, "rules: 16 to 16"},
+		{"PUT", "/v1/alerts/rules", `{"rules":[]}`, 200, "rules: 17 to 17"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.method+" "+tt.path+" "+tt.body, func(t *testing.T) {

@@ -225,7 +225,8 @@ func (s *Service) part(f scale.Fleet) scale.Fleet {
 		return f
 	}
 	out := f.Region(s.cfg.Region)
-	out.Leader, out.Fence, out.Requested = f.Leader, f.Fence, f.Requested // the forecast is of all regions
+	out.Leader, out.Fence, out.Requested, out.Dark = f.Leader, f.Fence, f.Requested, f.DarkBeside(s.cfg.Region)
+	out.Ahead = f.Ahead // of this region: see learn
 	return out
 }
 
