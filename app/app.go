@@ -18,6 +18,7 @@ import (
 	"agentnet/app/cluster"
 	"agentnet/app/relay"
 	"agentnet/app/replica"
+	"agentnet/app/roster"
 	"agentnet/app/scale/watch"
 	"agentnet/app/wire"
 	"agentnet/embedded"
@@ -58,6 +59,7 @@ type App struct {
 	web        *web.Server
 	acting     acting
 	orders     orders
+	roster     *roster.Book
 
 	certificates *certificates // nil: no TLS
 	supervisor   supervisor

@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 
 	"app/chain":         {},
 	"app/ask":           {"app/wire"},
+	"app/roster":        {"app/wire", "app/relay"},
 	"app/replica":       {},
 	"app/scale":         {"app/chain"},
 	"app/scale/watch":   {"app/scale", "app/relay", "app/wire"},
@@ -63,8 +64,8 @@ var mayImport = map[string][]string{
 	"web/ws":     {"app/wire", "app/relay"},
 	"web/gate":   {"app/account"},
 	"web/login":  {"app/account", "web/gate", "web/ui", "web/static"},
-	"web/api":    {"app/ask", "app/incident", "app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
-	"web/dash":   {"app/ask", "app/wire", "app/relay", "app/chain", "app/runbook", "app/scale", "app/scale/watch", "app/notify", "app/doctor", "web/ui", "web/static", "app/account", "web/gate"},
+	"web/api":    {"app/ask", "app/roster", "app/incident", "app/wire", "app/relay", "app/scale", "app/notify", "app/doctor", "app/scale/watch", "app/account", "app/chain"},
+	"web/dash":   {"app/ask", "app/roster", "app/wire", "app/relay", "app/chain", "app/runbook", "app/scale", "app/scale/watch", "app/notify", "app/doctor", "web/ui", "web/static", "app/account", "web/gate"},
 	"web": {"app/wire", "app/relay", "app/doctor", "web/ws", "web/api", "web/dash", "web/ui", "web/static", "web/sdk", "web/console",
 		"app/account", "web/gate", "web/login"},
 	"web/sdk": {},
@@ -75,7 +76,7 @@ var mayImport = map[string][]string{
 	"app/bridge/mcp": {"app/wire", "app/client"},
 	"app/bridge/a2a": {"app/wire", "app/client"},
 
-	"app": {"app/wire", "app/ask", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
+	"app": {"app/wire", "app/ask", "app/roster", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
 		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
 		"app/account", "app/account/oidc",
 		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "app/monitor", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "web/ui", "app/scale/watch"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"agentnet/app/ask"
 	"agentnet/app/cluster"
+	"agentnet/app/roster"
 	"agentnet/app/wire"
 )
 
@@ -39,6 +41,7 @@ var errNowhere = &wire.Error{Code: wire.Conflict, Message: "no other node of its
 // openOrders lets other nodes ask this one.
 func (a *App) openOrders(context.Context) error {
 	a.orders.empty = make(chan struct{}, 1)
+	a.roster = roster.New(a.cfg.Node, a.cfg.Region, a.hub.Census)
 	if a.node == nil {
 		return nil
 	}
@@ -53,8 +56,10 @@ func (a *App) openOrders(context.Context) error {
 			return done, err
 		}
 	}
-	a.orders.desk = ask.New(askBus{a.node}, map[string]ask.Handler{ask.KindDrain: order(a.drainHere), ask.KindUndrain: order(a.undrainHere),
-		ask.KindRebalance: order(a.rebalanceHere), ask.KindDisconnect: order(a.disconnectHere)}, a.log)
+	handlers := map[string]ask.Handler{ask.KindDrain: order(a.drainHere), ask.KindUndrain: order(a.undrainHere),
+		ask.KindRebalance: order(a.rebalanceHere), ask.KindDisconnect: order(a.disconnectHere)}
+	maps.Copy(handlers, a.rosterHandlers())
+	a.orders.desk = ask.New(askBus{a.node}, handlers, a.log)
 	a.node.Handle(cluster.TopicAsk, a.orders.desk.Receive)
 	return nil
 }
@@ -274,9 +279,15 @@ func (f fleetOrders) Disconnect(ctx context.Context, agent, actor, reason string
 	if all.Sessions > 0 {
 		all.Nodes = append(all.Nodes, a.cfg.Node)
 	}
-	if a.node != nil {
-		a.disconnectElsewhere(ctx, o, &all)
-	}
+	all.Missing = a.elsewhere(ctx, ask.KindDisconnect, o, func() (any, func()) { // what is known of other nodes' agents may be a moment old
+		var done ask.Done
+		return &done, func() {
+			if all.Sessions += done.Sessions; done.Sessions > 0 {
+				all.Nodes = append(all.Nodes, done.Node)
+			}
+		}
+	})
+	slices.Sort(all.Nodes)
 	if all.Sessions == 0 {
 		e := &wire.Error{Code: wire.NotFound, Message: fmt.Sprintf("%.100s has no session on any node", agent)}
 		if len(all.Missing) > 0 {
@@ -286,32 +297,4 @@ func (f fleetOrders) Disconnect(ctx context.Context, agent, actor, reason string
 	}
 	all.Node, all.Message = a.cfg.Node, fmt.Sprintf("%d sessions of %s ended on %v; the agent may connect again", all.Sessions, agent, all.Nodes)
 	return all, nil
-}
-
-// disconnectElsewhere asks all other nodes at one time: what a node knows of another
-// one's agents may be a moment old.
-func (a *App) disconnectElsewhere(ctx context.Context, o ask.Order, all *ask.Done) {
-	var mu sync.Mutex
-	var asked sync.WaitGroup
-	for _, m := range a.node.Members() {
-		if m.Self {
-			continue
-		}
-		asked.Go(func() {
-			var done ask.Done
-			err := a.orders.desk.Ask(ctx, m.Name, ask.KindDisconnect, o, &done)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				all.Missing = append(all.Missing, m.Name)
-				return
-			}
-			if all.Sessions += done.Sessions; done.Sessions > 0 {
-				all.Nodes = append(all.Nodes, m.Name)
-			}
-		})
-	}
-	asked.Wait()
-	slices.Sort(all.Nodes)
-	slices.Sort(all.Missing)
 }

@@ -157,6 +157,28 @@ func TestOrdersForAnotherNode(t *testing.T) {
 	}
 	defer c.Close()
 
+	t.Run("roster", func(t *testing.T) {
+		status, body := fetch(one.URL+"/v1/agents/roster?q=node:two", token, nil)
+		if status != 200 || !strings.Contains(body, `"agent":"lab/a","node":"two"`) || !strings.Contains(body, `"matched":1`) {
+			t.Errorf("got %d %s, want lab/a on two", status, body)
+		}
+		if _, body = fetch(one.URL+"/v1/agents/roster?format=csv", token, nil); !strings.Contains(body, "lab/a,two,local,available") {
+			t.Errorf("got %s, want lab/a as CSV", body)
+		}
+		if status, body = fetch(one.URL+"/v1/agents/roster?q=nosuch:1", token, nil); status != 400 {
+			t.Errorf("a wrong filter: got %d %s, want 400", status, body)
+		}
+		if status, body = fetch(one.URL+"/v1/agents/roster", agent, nil); status != 403 {
+			t.Errorf("an agent's token: got %d %s, want 403", status, body)
+		}
+		cookie := one.SignIn(account.Viewer)
+		if _, body = fetch(one.URL+"/agents?agent=lab/a&sort=node", "", cookie); !strings.Contains(body, "Session 1 on two") || strings.Contains(body, "Disconnect") {
+			t.Error("the page lacks the session on the other node, or offers a viewer to end it")
+		}
+		if _, body = fetch(one.URL+"/agents.csv", "", cookie); !strings.Contains(body, "lab/a,two,local,available") {
+			t.Errorf("got %s, want lab/a as CSV", body)
+		}
+	})
 	t.Run("disconnect", func(t *testing.T) {
 		status, done, text := order(t, one.URL+"/v1/agents/lab%2Fa/disconnect", token, `{"reason":"too loud"}`)
 		if status != 200 || done.Sessions != 1 || strings.Join(done.Nodes, " ") != "two" {

@@ -16,7 +16,7 @@ import (
 
 // pages are the parts of this node that the console shows beside the relay.
 func (a *App) pages() dash.Sources {
-	s := dash.Sources{Scaling: a.scaling, Notify: a.acting.notifier, Broker: brokerPage{a}, Config: settingsPage{a}, Orders: fleetOrders{a}}
+	s := dash.Sources{Scaling: a.scaling, Notify: a.acting.notifier, Broker: brokerPage{a}, Config: settingsPage{a}, Orders: fleetOrders{a}, Agents: fleetAgents{a}}
 	if a.node != nil {
 		s.Nodes = nodesPage{a}
 	}

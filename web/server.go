@@ -172,7 +172,7 @@ func New(cfg Config) (*Server, error) {
 			now := s.page.Now()
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
 		},
-		Doctor: cfg.Doctor, Seen: s.seen, Orders: cfg.Pages.Orders,
+		Doctor: cfg.Doctor, Seen: s.seen, Orders: cfg.Pages.Orders, Roster: cfg.Pages.Agents,
 		Session: s.session, Access: s.keeper(), Record: s.recorder(),
 		Notifier: cfg.Notifier,
 		Logger:   cfg.Logger,

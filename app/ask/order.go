@@ -6,6 +6,8 @@ const (
 	KindUndrain    = "undrain"    // Order -> Done
 	KindRebalance  = "rebalance"  // Order -> Done
 	KindDisconnect = "disconnect" // Order -> Done
+	KindAgents     = "agents"     // roster.Query -> roster.List
+	KindSessions   = "sessions"   // Order, of which only Agent -> []roster.Session
 )
 
 // An Order is what an operator wants of a node.

@@ -81,6 +81,8 @@ type Config struct {
 	Readings func() []Reading
 	// Orders has nodes do what operators want. Nil: its routes are not there.
 	Orders Orders
+	// Roster lists agents of all nodes. Nil: its route is not there.
+	Roster Roster
 	// Doctor examines the node. Nil: it cannot.
 	Doctor func(context.Context) []doctor.Finding
 	// Seen tells how a request arrived; its Peer is hidden from strangers. Nil: only

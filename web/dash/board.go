@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"agentnet/app/relay"
+	"agentnet/app/roster"
 	"agentnet/web/static"
 	"agentnet/web/ui"
 
@@ -34,6 +35,7 @@ type Sources struct {
 	Notify  Notifications
 	Nodes   Nodes
 	Orders  Orders
+	Agents  Agents // nil: those of this node
 	Broker  Broker
 	Config  Settings
 	Access  Access
@@ -73,7 +75,7 @@ type Board struct {
 	pack         packer
 	examination  examination
 	heavy        chan struct{} // one element for each simulation that runs
-	rosters      rosters
+	book         *roster.Book  // of this node
 	channelCache channelCache
 	shown        map[string]func(*request) (*view, error) // pages by path
 }
@@ -87,6 +89,8 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 		cfg.Viewers = 512
 	}
 	b := &Board{cfg: cfg, heavy: make(chan struct{}, simulations)}
+	s := cfg.Relay.Stats()
+	b.book = roster.New(s.Node, s.Region, cfg.Relay.Census)
 	b.shown = b.pages()
 	maps.Copy(b.shown, b.accessPages())
 	b.stream = newStream(b, cfg.Viewers)

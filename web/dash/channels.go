@@ -68,7 +68,7 @@ func (b *Board) allChannels() []relay.ChannelInfo {
 	s := &b.channelCache
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if time.Since(s.at) < rosterFor {
+	if time.Since(s.at) < listFor {
 		return s.all
 	}
 	var out []relay.ChannelInfo

@@ -6,6 +6,7 @@ import (
 
 	"agentnet/app/ask"
 	"agentnet/app/doctor"
+	"agentnet/app/roster"
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
 )
@@ -54,6 +55,13 @@ type Orders interface {
 	Rebalance(ctx context.Context, node string, clients int, actor, reason string) (ask.Done, error)
 	// Disconnect ends all sessions of an agent, on whichever nodes they are.
 	Disconnect(ctx context.Context, agent, actor, reason string) (ask.Done, error)
+}
+
+// Agents lists the agents of all nodes for operators.
+type Agents interface {
+	Find(ctx context.Context, q roster.Query) (roster.List, error)
+	// Sessions are those of one agent; missing are the nodes that did not answer.
+	Sessions(ctx context.Context, agent string) (all []roster.Session, missing []string)
 }
 
 // A Member is one node.

@@ -337,41 +337,6 @@ func TestStrangersGetTheFirstPage(t *testing.T) {
 	}
 }
 
-func TestFilterAgents(t *testing.T) {
-	rows := []agentRow{{name: "ci/a", state: "available", queue: 60, rtt: 5 * time.Millisecond}, {name: "lab/b", state: "offline"}, {name: "lab/c", state: "slow", queue: 900, encoding: "json"}}
-	tests := []struct{ filter, want, fault string }{
-		{"", "ci/a lab/b lab/c", ""}, {"lab/", "lab/b lab/c", ""}, {"!lab/", "ci/a", ""}, {"queue>50", "ci/a lab/c", ""}, {"queue:>50 state:slow", "lab/c", ""},
-		{"!state:offline", "ci/a lab/c", ""}, {"rtt<10 queue>0", "ci/a lab/c", ""}, {"wire:json", "lab/c", ""}, {"queue>many", "", "no number"}, {"nosuch:1", "", "none of"}, {strings.Repeat("a", 300), "", "longer"},
-	}
-	for _, tt := range tests {
-		found, err := filterAgents(rows, tt.filter)
-		if tt.fault != "" {
-			if err == nil || !strings.Contains(err.Error(), tt.fault) || len(found) != len(rows) {
-				t.Errorf("%.20q: got %v and %d rows, want %q and all", tt.filter, err, len(found), tt.fault)
-			}
-			continue
-		}
-		var names []string
-		for _, a := range found {
-			names = append(names, a.name)
-		}
-		if got := strings.Join(names, " "); err != nil || got != tt.want {
-			t.Errorf("%q: got %q, %v, want %q", tt.filter, got, err, tt.want)
-		}
-	}
-}
-
-func FuzzFilterAgents(f *testing.F) {
-	f.Add("queue>50 !ci/ state:slow")
-	f.Add(":<>")
-	f.Fuzz(func(t *testing.T, filter string) {
-		rows := []agentRow{{name: "a"}, {name: "b", queue: 3}}
-		if found, err := filterAgents(rows, filter); len(found) > 2 || err != nil && len(found) != 2 {
-			t.Errorf("got %d rows, %v", len(found), err)
-		}
-	})
-}
-
 func TestGoToStaysHere(t *testing.T) {
 	for _, to := range []string{"//evil.example", "https://evil.example", `/\evil.example`, "javascript:alert(1)", "/x\r\nSet-Cookie: a=b"} {
 		app := fiber.New()
