@@ -122,6 +122,16 @@ func (f fleet) Nodes(dst []string) []string {
 	return dst
 }
 
+// Takers implements relay.Fleet.
+func (f fleet) Takers(dst []string) []string {
+	for name, p := range *f.n.peers.Load() {
+		if p.routed.Load() && p.member.Load().State < Draining {
+			dst = append(dst, name)
+		}
+	}
+	return dst
+}
+
 // Least implements relay.Fleet.
 func (f fleet) Least(count int) []string { return f.n.Least(f.n.cfg.Region, count) }
 

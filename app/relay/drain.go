@@ -19,6 +19,9 @@ const (
 	drainMoves = 10 * time.Second
 	// drainMail is how long it waits for other nodes to have its parked messages.
 	drainMail = 5 * time.Second
+	// drainAlone is how long it goes on although no node that stays is seen: one that
+	// has just begun anew is seen again by then.
+	drainAlone = time.Second
 	// drainEndpoints is how many other nodes a client is told of.
 	drainEndpoints = 3
 )
@@ -31,8 +34,9 @@ const (
 // Drain lets no connection in, tells every client, closes them spread over window
 // so that they do not come back all at once, and returns when all are gone or ctx
 // ends. Their sessions stay resumable as long as the process lives; with other
-// nodes Drain also waits a while for them to fetch the sessions, and leaves to them
-// what is still parked here.
+// nodes that stay Drain also waits a while for them to fetch the sessions, and leaves
+// to them what is still parked here. When all nodes stop it ends as on a lone node:
+// channels and parked messages stay where they are stored.
 func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 	h.draining.Store(true)
 	var all []*link
@@ -52,7 +56,7 @@ func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 		t.Flush(true)
 		return h.links.n.Load() == 0
 	})
-	if err != nil || h.fleet == nil {
+	if err != nil || h.stopsLast() {
 		return err
 	}
 	return h.handAllOver(ctx, t)
@@ -61,7 +65,19 @@ func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 // Undrain lets connections in again, after a Drain that was not the end of the
 // process; one that still runs must have been ended by its context. What the node gave
 // to others stays there until clients bring it back.
-func (h *Hub) Undrain() { h.draining.Store(false) }
+func (h *Hub) Undrain() {
+	h.draining.Store(false)
+	h.closing.Store(false)
+}
+
+// stopsLast reports whether a draining node has nobody to leave anything to: it has
+// no fleet, or all others leave as well or cannot be reached. While it is so no
+// channel gets another home.
+func (h *Hub) stopsLast() bool {
+	last := h.fleet == nil || len(h.fleet.Takers(nil)) == 0
+	h.closing.Store(last && h.draining.Load())
+	return last
+}
 
 // elsewhere are endpoints of other nodes.
 func (h *Hub) elsewhere() []string {
@@ -89,13 +105,19 @@ func (h *Hub) waitFor(ctx context.Context, ok func() bool) error {
 // their clients ask for them; of the others, what may be parked is, and what is
 // parked moves.
 func (h *Hub) handAllOver(ctx context.Context, t *Turn) error {
-	if len(h.fleet.Nodes(nil)) == 0 {
-		return nil
-	}
 	h.yieldAll(t)
 	moves, cancel := context.WithTimeout(ctx, drainMoves)
 	defer cancel()
-	h.waitFor(moves, func() bool { return h.sessionN.Load() == 0 })
+	seen := time.Now()
+	h.waitFor(moves, func() bool {
+		if !h.stopsLast() {
+			seen = time.Now()
+		}
+		return h.sessionN.Load() == 0 || time.Since(seen) > drainAlone
+	})
+	if h.stopsLast() {
+		return ctx.Err()
+	}
 	for i := range h.sessions {
 		sh := &h.sessions[i]
 		var left []*Session
@@ -115,7 +137,7 @@ func (h *Hub) handAllOver(ctx context.Context, t *Turn) error {
 	h.waitFor(mail, func() bool {
 		h.sendMailAway(t, tried)
 		t.Flush(true)
-		return h.mail.Count() == 0
+		return h.mail.Count() == 0 || h.stopsLast()
 	})
 	if n := h.mail.Count(); n > 0 {
 		h.log.Warn("parked messages stay on this node's disk until it starts again", "count", n)
@@ -126,7 +148,7 @@ func (h *Hub) handAllOver(ctx context.Context, t *Turn) error {
 // sendMailAway posts what is parked here to the nodes that hold its receivers, or
 // to any. tried are the agents that are under way.
 func (h *Hub) sendMailAway(t *Turn, tried map[string]bool) {
-	nodes := h.fleet.Nodes(nil)
+	nodes := h.fleet.Takers(nil)
 	for _, agent := range h.mail.Agents() {
 		if tried[agent] || len(nodes) == 0 {
 			continue
@@ -164,6 +186,7 @@ func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window tim
 		if spent := time.Since(began); spent < window {
 			due = 1 + int(float64(len(all)-1)*float64(spent)/float64(window))
 		}
+		h.stopsLast()
 		for ; closed < due; closed++ {
 			all[closed].end(t, wire.CloseDrain, reason)
 		}

@@ -42,6 +42,9 @@ type Fleet interface {
 	Yield(channel, node string)
 	// Nodes appends all other nodes, for questions that only all can answer.
 	Nodes(dst []string) []string
+	// Takers appends those of them that do not leave themselves: what a draining node
+	// holds can go to them.
+	Takers(dst []string) []string
 	// Least returns where a client should go instead of here: endpoints of other
 	// nodes with room, the less loaded of two first.
 	Least(n int) []string

@@ -47,6 +47,12 @@ func (c *channel) find() {
 	if c.hub.fleet == nil || c.dead {
 		return
 	}
+	if c.settled && c.hub.closing.Load() {
+		// All nodes stop. Who took the channel over now would begin it anew, and what is
+		// stored of it would be gone when the nodes are back.
+		c.astray, c.synced = true, false
+		return
+	}
 	if !c.opening {
 		c.opening = true
 	} else if c.answer != nil {

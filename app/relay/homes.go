@@ -107,7 +107,7 @@ func (c *channel) yield(t *Turn, node string) bool {
 // yieldAll gives the channels of a node that leaves to others, to those with
 // subscribers first.
 func (h *Hub) yieldAll(t *Turn) {
-	nodes := h.fleet.Nodes(nil)
+	takers := h.fleet.Takers(nil)
 	h.eachChannel(func(c *channel) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -115,8 +115,9 @@ func (h *Hub) yieldAll(t *Turn) {
 			return
 		}
 		heirs := h.fleet.Interested(nil, c.name)
+		heirs = slices.DeleteFunc(heirs, func(node string) bool { return !slices.Contains(takers, node) })
 		if len(heirs) == 0 {
-			heirs = nodes
+			heirs = takers
 		}
 		for _, node := range heirs {
 			if c.yield(t, node) {

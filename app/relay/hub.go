@@ -72,6 +72,7 @@ type Hub struct {
 	level         atomic.Uint32 // overload.Level
 	bounds        atomic.Pointer[Bounds]
 	draining      atomic.Bool
+	closing       atomic.Bool // it drains, and no other node stays
 	links         linkSet
 	sessionN      atomic.Int64
 	resumableN    atomic.Int64

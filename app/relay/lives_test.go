@@ -125,6 +125,9 @@ func (c *census) drain() {
 	}
 	w := open[c.r.rng.IntN(len(open))]
 	c.draining[w] = true
+	c.v.net.mu.Lock()
+	c.v.net.nodes[w.hub.cfg.Node].draining = true
+	c.v.net.mu.Unlock()
 	stop := c.v.stops[slices.Index(c.v.worlds, w)]
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -38,6 +38,7 @@ type simnode struct {
 	peers Peers
 
 	mu       sync.RWMutex
+	draining bool // Guarded by net.mu.
 	dead     bool
 	mute     bool // what is posted to it is never taken, and nobody is told
 	side     int  // nodes of one side reach each other
@@ -359,8 +360,20 @@ func (v *simnode) Nodes(dst []string) []string {
 	return append(dst, sortedKeys(v.known)...)
 }
 
+func (v *simnode) Takers(dst []string) []string {
+	all := v.Nodes(nil)
+	v.net.mu.Lock()
+	defer v.net.mu.Unlock()
+	for _, node := range all {
+		if o := v.net.nodes[node]; o != nil && !o.draining {
+			dst = append(dst, node)
+		}
+	}
+	return dst
+}
+
 func (v *simnode) Least(n int) (out []string) {
-	for _, node := range v.Nodes(nil) {
+	for _, node := range v.Takers(nil) {
 		if len(out) < n {
 			out = append(out, "ws://"+node)
 		}
