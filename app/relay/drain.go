@@ -22,8 +22,10 @@ const (
 	// drainAlone is how long it goes on although no node that stays is seen: one that
 	// has just begun anew is seen again by then.
 	drainAlone = time.Second
-	// drainEndpoints is how many other nodes a client is told of.
-	drainEndpoints = 3
+	// drainEndpoints is how many other nodes a client is told of, drainNodes of how many
+	// all clients together: they take them in turn, so that they do not all come to
+	// the same node.
+	drainEndpoints, drainNodes = 3, 32
 )
 
 const (
@@ -44,8 +46,7 @@ func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	t := h.NewTurn()
 	delay := window / 2
-	n := wire.Notice{Kind: "drain", Message: drainReason, ReconnectInMS: max(delay.Milliseconds(), 100), Endpoints: h.elsewhere()}
-	h.tellAll(t, &n)
+	h.tellAll(t, inTurn(wire.Notice{Kind: "drain", Message: drainReason, ReconnectInMS: max(delay.Milliseconds(), 100)}, h.elsewhere())...)
 	t.Flush(true)
 	if err := h.closeInWaves(ctx, t, all, window, drainReason); err != nil {
 		return err
@@ -84,7 +85,20 @@ func (h *Hub) elsewhere() []string {
 	if h.fleet == nil {
 		return nil
 	}
-	return h.fleet.Least(drainEndpoints)
+	return h.fleet.Least(drainNodes)
+}
+
+// inTurn makes notices that name some of the endpoints each, and all of them first
+// equally often.
+func inTurn(n wire.Notice, endpoints []string) []wire.Notice {
+	out := make([]wire.Notice, max(len(endpoints), 1))
+	for i := range out {
+		out[i] = n
+		for j := range min(drainEndpoints, len(endpoints)) {
+			out[i].Endpoints = append(out[i].Endpoints, endpoints[(i+j)%len(endpoints)])
+		}
+	}
+	return out
 }
 
 // waitFor asks until ok, or ctx ends.
@@ -204,13 +218,13 @@ func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window tim
 }
 
 // Shed moves up to n connections to other nodes, because those have more room:
-// each is told the endpoints by a notice and closed, spread over window. Quiet ones
-// go first, and none that waits for a reply while there are others. It returns how
+// each is told some of the endpoints, another one first each time, and closed,
+// spread over window. Quiet ones go first, and none that waits for a reply while there are others. It returns how
 // many it closed, when that is done or ctx ends.
 func (h *Hub) Shed(ctx context.Context, n int, endpoints []string, window time.Duration) int {
 	chosen := h.quietest(n)
 	t := h.NewTurn()
-	notice := wire.Notice{Kind: "rebalance", Message: shedReason, ReconnectInMS: 100, Endpoints: endpoints}
+	notices := inTurn(wire.Notice{Kind: "rebalance", Message: shedReason, ReconnectInMS: 100}, endpoints)
 	began := time.Now()
 	beat := time.NewTicker(drainStep)
 	defer beat.Stop()
@@ -222,7 +236,7 @@ func (h *Hub) Shed(ctx context.Context, n int, endpoints []string, window time.D
 			case <-beat.C:
 			}
 		}
-		l.tell(t, &notice)
+		l.tell(t, &notices[i%len(notices)])
 		l.end(t, wire.CloseDrain, shedReason)
 		t.Flush(true)
 	}
@@ -276,5 +290,5 @@ func (h *Hub) cutNotice(t *Turn, cut bool) {
 	if cut {
 		n.Level, n.Message = "cut", "other nodes cannot be reached: agents of this node reach each other, others do not"
 	}
-	h.tellAll(t, &n)
+	h.tellAll(t, n)
 }

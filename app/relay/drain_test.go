@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -104,5 +105,115 @@ func TestDrainWaitsForANodeThatStays(t *testing.T) {
 				t.Errorf("session of node %d: resumed %v, drained in %v", i+1, p.hello.Resumed, took[i])
 			}
 		}
+	})
+}
+
+// firstOf counts which endpoint clients are told first, and fails when one is told
+// of none, or of one twice.
+func firstOf(t *testing.T, peers []*peer, kind string) map[string]int {
+	t.Helper()
+	first := map[string]int{}
+	for _, p := range peers {
+		n := only(p.take(), wire.KindNotice)
+		if len(n) != 1 || n[0].Notice.Kind != kind || len(n[0].Notice.Endpoints) == 0 || n[0].Notice.ReconnectInMS <= 0 {
+			t.Errorf("%s: got notices %+v, want one of kind %s with endpoints", p.name, n, kind)
+			continue
+		}
+		told := n[0].Notice.Endpoints
+		first[told[0]]++
+		for i, e := range told {
+			if slices.Contains(told[:i], e) {
+				t.Errorf("%s: an endpoint is told twice: %v", p.name, told)
+			}
+		}
+	}
+	return first
+}
+
+// TestShed: as many as wanted go, the quiet ones, not all to the same node; the
+// others do not notice.
+func TestShed(t *testing.T) {
+	inNation(t, 2, 1, nil, func(v *nation) {
+		here := v.worlds[0]
+		server := here.join("server")
+		var quiet, busy []*peer
+		for i := range 12 {
+			p := here.join(fmt.Sprint("agent", i))
+			if i < 4 {
+				busy = append(busy, p)
+				p.start(request("server", "work", "x", 60_000))
+			} else {
+				quiet = append(quiet, p)
+			}
+		}
+		v.settle()
+		server.take()
+		endpoints := []string{"ws://n2", "ws://n3", "ws://n4", "ws://n5"}
+		begun := time.Now()
+		if n := here.hub.Shed(context.Background(), 8, endpoints, 2*time.Second); n != 8 {
+			t.Errorf("%d connections were shed, want 8", n)
+		}
+		if took := time.Since(begun); took < time.Second || took > 3*time.Second {
+			t.Errorf("8 connections went within %v, want them spread over 2 s", took)
+		}
+		gone := 0
+		for _, p := range quiet {
+			if p.code() == wire.CloseDrain {
+				gone++
+			}
+		}
+		if gone != 8 {
+			t.Errorf("%d of the 8 quiet ones were closed with 4004", gone)
+		}
+		for _, p := range append(busy, server) {
+			if p.code() != 0 {
+				t.Errorf("%s, which waits for a reply or has to give one, was closed with %d", p.name, p.code())
+			}
+		}
+		first := firstOf(t, quiet, "rebalance")
+		for _, e := range endpoints {
+			if first[e] != 2 {
+				t.Errorf("clients were told these first: %v, want each 2 times", first)
+				break
+			}
+		}
+		// They go on at the other node with all that was theirs.
+		moved := v.worlds[1].back(quiet[0], 0)
+		v.settle()
+		if ok := busy[0].ok(send(moved.name, "hello")); !moved.hello.Resumed || ok.Outcome != wire.Delivered {
+			t.Errorf("after the move: resumed %v, a message to it %+v", moved.hello.Resumed, ok)
+		}
+		if n := here.hub.Shed(context.Background(), 100, endpoints, 0); n != 5 {
+			t.Errorf("%d connections were shed of the 5 that are left", n)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		here.join("late")
+		here.join("later")
+		if n := here.hub.Shed(ctx, 2, endpoints, time.Minute); n > 1 {
+			t.Errorf("%d connections were shed after the end", n)
+		}
+	})
+}
+
+// TestDrainSpreadsClients: those of a node that goes are told the others in turn.
+func TestDrainSpreadsClients(t *testing.T) {
+	inNation(t, 4, 1, nil, func(v *nation) {
+		var peers []*peer
+		for i := range 30 {
+			peers = append(peers, v.worlds[0].join(fmt.Sprint("agent", i)))
+		}
+		v.settle()
+		done := make(chan struct{})
+		go func() { _, _ = v.drains(0, time.Second); close(done) }()
+		time.Sleep(2 * time.Second)
+		first := firstOf(t, peers, "drain")
+		for _, node := range []string{"ws://n2", "ws://n3", "ws://n4"} {
+			if first[node] != 10 {
+				t.Errorf("clients were told these first: %v, want each of the three others 10 times", first)
+				break
+			}
+		}
+		<-done
 	})
 }

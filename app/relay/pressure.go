@@ -102,7 +102,7 @@ func (h *Hub) observe(now time.Time, s overload.Signals) {
 		n.UntilMS = now.Add(lvl.RetryAfter()).UnixMilli()
 	}
 	t := h.borrow()
-	h.tellAll(t, &n)
+	h.tellAll(t, n)
 	h.giveBack(t)
 }
 
@@ -113,13 +113,16 @@ func levelText(lvl overload.Level) string {
 	return "turned off for now: " + strings.Join(lvl.Sheds(), ", ")
 }
 
-// tellAll sends a notice to every connected session.
-func (h *Hub) tellAll(t *Turn, n *wire.Notice) {
-	var sealed [wire.Encodings][]byte
-	for enc := range sealed {
-		buf := wire.AppendNotice(make([]byte, wire.HeaderRoom, 256), wire.Encoding(enc), n)
-		sealed[enc] = wire.Seal(wire.Encoding(enc), buf)
+// tellAll sends a notice to every connected session, of several each in turn.
+func (h *Hub) tellAll(t *Turn, inTurn ...wire.Notice) {
+	sealed := make([][wire.Encodings][]byte, len(inTurn))
+	for i := range inTurn {
+		for enc := range sealed[i] {
+			buf := wire.AppendNotice(make([]byte, wire.HeaderRoom, 256), wire.Encoding(enc), &inTurn[i])
+			sealed[i][enc] = wire.Seal(wire.Encoding(enc), buf)
+		}
 	}
+	told := 0
 	h.links.each(func(l *link) {
 		l.mu.Lock()
 		s := l.session
@@ -129,7 +132,8 @@ func (h *Hub) tellAll(t *Turn, n *wire.Notice) {
 		}
 		s.mu.Lock()
 		if s.link == l {
-			s.push(t, sealed[s.enc], wire.Critical)
+			s.push(t, sealed[told%len(sealed)][s.enc], wire.Critical)
+			told++
 			t.markUrgent(s)
 		}
 		s.mu.Unlock()
