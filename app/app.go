@@ -38,9 +38,11 @@ const stopTime = 15 * time.Second
 type App struct {
 	cfg     Config
 	version string
-	log     *slog.Logger
-	ready   chan struct{}
-	ln      net.Listener
+	// pagesEvery is the distance of two renderings of watched pages; 0: theirs.
+	pagesEvery time.Duration
+	log        *slog.Logger
+	ready      chan struct{}
+	ln         net.Listener
 
 	store      *store.Store
 	auth       *auth.Service

@@ -96,7 +96,7 @@ var inTests = map[string][]string{
 	"app":         {"app/wire", "app/ask", "app/drill", "app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},
 	"app/cli":     {"app/apptest"},
 	// The raw client of the protocol tests uses the generated code, so that it does not share faults with our codec.
-	"app/e2e": {"app", "app/account", "app/auth", "app/scale", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/doctor", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api"},
+	"app/e2e": {"app", "app/account", "app/auth", "app/scale", "app/cli", "app/apptest", "app/apptest/link", "app/cluster/redistest", "app/client", "app/doctor", "app/bench", "app/wire", "app/wire/agentnetpb", "app/relay", "web/ws", "web/api", "store"},
 	// The broker is run on the embedded Redis and on a real one by the same tests.
 	"app/cluster": {"app/apptest/link", "app/cluster/redistest", "embedded"},
 	"app/backup":  {"app/relay", "app/wire"},

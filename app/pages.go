@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +12,15 @@ import (
 	"agentnet/web/dash"
 	"agentnet/web/ui"
 )
+
+// WithPagesEvery says how often watched pages are rendered, and the relay read for
+// them, for tests that look at hundreds of renderings.
+func WithPagesEvery(d time.Duration) Option {
+	return func(a *App) { a.pagesEvery = d }
+}
+
+// Viewers is how many pages are watched live at this moment.
+func (a *App) Viewers() int { return a.web.Viewers() }
 
 // pages are the parts of this node that the console shows beside the relay.
 func (a *App) pages() dash.Sources {
@@ -148,9 +156,8 @@ func (p settingsPage) Kept() []dash.Keeping {
 	mail, mailUnit := ui.Bytes(s.MailboxBytes)
 	var spans []string
 	for _, r := range scale.Resolutions() {
-		spans = append(spans, fmt.Sprintf("%v steps for %d days", r.Span, int(r.Keep.Hours()/24)))
+		spans = append(spans, ui.Uptime(r.Span) + " steps for " + ui.Plural(int(r.Keep.Hours()/24), "day", "days"))
 	}
-	slices.Sort(spans)
 	return []dash.Keeping{
 		{What: "Messages on their way", Where: "memory", Why: "to deliver them", HowLong: "until delivered, acknowledged or expired", Now: ui.Plural(int(s.QueueFrames), "frame", "frames")},
 		{What: "Messages parked for absent agents", Where: "journal in the data directory, as they came", Why: "the sender gave them a time to live", HowLong: "until fetched or their time is over, at most " + a.cfg.Limits.MaxTTL.String(), Now: ui.Plural(int(s.MailboxCount), "message", "messages") + ", " + mail + " " + mailUnit},

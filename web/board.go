@@ -26,7 +26,7 @@ func (s *Server) openBoard(files *static.Files) (err error) {
 	sources := s.cfg.Pages
 	sources.Access = s.cfg.Access
 	s.board, err = dash.NewBoard(dash.BoardConfig{Page: s.page, Relay: relay, Files: files, Who: s.visitor, Note: gate.Note,
-		Base: s.cfg.Base, Name: s.cfg.Relay.Stats().Node, Version: s.cfg.Version, Sources: sources, PublicStatus: s.cfg.PublicPage, Logger: s.cfg.Logger})
+		Base: s.cfg.Base, Name: s.cfg.Relay.Stats().Node, Version: s.cfg.Version, Sources: sources, PublicStatus: s.cfg.PublicPage, Every: s.cfg.PagesEvery, Logger: s.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("web: %w", err)
 	}
@@ -67,4 +67,12 @@ func (s *Server) visitor(c *fiber.Ctx) dash.Visitor {
 		}
 	}
 	return who
+}
+
+// Viewers is how many pages are watched live at this moment.
+func (s *Server) Viewers() int {
+	if s.board == nil {
+		return 0
+	}
+	return s.board.Streams().Viewers
 }

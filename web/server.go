@@ -74,6 +74,9 @@ type Config struct {
 	Version string
 	// Pages are what the console shows beside the relay.
 	Pages dash.Sources
+	// PagesEvery is the distance of two readings and renderings of what is watched. 0
+	// is a second.
+	PagesEvery time.Duration
 	// PublicPage shows the numbers of the first page to everybody, not only to those
 	// who are signed in.
 	PublicPage bool
@@ -156,7 +159,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.page, err = dash.New(dash.Config{
 		Source: cfg.Relay, Files: files, Base: cfg.Base, PublicURL: cfg.PublicURL, TLS: cfg.TLS, Version: cfg.Version,
-		Commands: cfg.Commands, Local: s.signedIn, Public: cfg.PublicPage, SignIn: s.gate != nil,
+		Commands: cfg.Commands, Local: s.signedIn, Public: cfg.PublicPage, SignIn: s.gate != nil, Every: cfg.PagesEvery,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)

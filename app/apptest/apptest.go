@@ -32,7 +32,7 @@ type Node struct {
 }
 
 // Start runs a node until the test ends. change may alter its configuration.
-func Start(t testing.TB, change func(*app.Config)) *Node {
+func Start(t testing.TB, change func(*app.Config), options ...app.Option) *Node {
 	t.Helper()
 	cfg := app.DefaultConfig()
 	cfg.Data = t.TempDir()
@@ -41,7 +41,7 @@ func Start(t testing.TB, change func(*app.Config)) *Node {
 		change(&cfg)
 	}
 	cfg.Listen = "127.0.0.1:0"
-	return start(t, cfg)
+	return start(t, cfg, options...)
 }
 
 // Restart stops the node and starts one on the same data directory and port.
@@ -57,12 +57,12 @@ func (n *Node) Restart(change func(*app.Config)) *Node {
 	return start(n.t, cfg)
 }
 
-func start(t testing.TB, cfg app.Config) *Node {
+func start(t testing.TB, cfg app.Config, options ...app.Option) *Node {
 	t.Helper()
 	n := &Node{t: t, Dir: cfg.Data, log: &logBuffer{}, done: make(chan error, 1)}
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
-	a, err := app.New(ctx, cfg, slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	a, err := app.New(ctx, cfg, slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})), options...)
 	if err != nil {
 		stop()
 		t.Fatalf("start a node: %v", err)

@@ -79,11 +79,11 @@ func TestEveryPageInABrowser(t *testing.T) {
 	inhabit(t, n, 12)
 	b := openBrowser(t, 3*time.Minute)
 	b.signIn(n.URL, n.SignIn(account.Admin))
-	for _, s := range []screen{desktop, phone, small} {
+	for _, s := range []screen{desktop, laptop, phone, small} {
 		b.resize(s)
 		for _, path := range consolePages {
 			b.open(n.URL + path)
-			if s != small {
+			if s == desktop || s == phone {
 				b.live()
 				b.shot(shotName(path) + "-" + s.name)
 			}
@@ -108,6 +108,11 @@ func (b *browser) fits(where string) {
 		var wide string
 		b.eval(`[...document.querySelectorAll("main *, header *, nav *")].filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest(".scroll,.seg,nav.btns,pre") && !e.closest("svg svg")).map(e => e.tagName + "." + e.getAttribute("class") + " " + Math.round(e.getBoundingClientRect().right)).slice(0, 5).join("; ")`, &wide)
 		b.t.Errorf("%s: the page is %d px too wide: %s", where, over, wide)
+	}
+	var out []string
+	b.eval(`[...document.querySelectorAll("main .panel table")].filter(t => !t.closest(".scroll") && t.getBoundingClientRect().right > t.closest(".panel").getBoundingClientRect().right - 1).map(t => t.closest(".panel").querySelector("h2")?.textContent ?? t.textContent.slice(0, 40))`, &out)
+	if len(out) > 0 {
+		b.t.Errorf("%s: tables stick out of their panels: %q", where, out)
 	}
 }
 
@@ -184,6 +189,21 @@ func TestPagesAreLightAndStill(t *testing.T) {
 	}
 }
 
+// says waits until the page says what became of an action.
+func (b *browser) says(words string) {
+	b.t.Helper()
+	for end := time.Now().Add(15 * time.Second); ; {
+		var text string // a page that is being left cannot be asked: ask the next one
+		err := chromedp.Run(b.ctx, chromedp.Evaluate(`document.querySelector("[role=status]")?.textContent ?? ""`, &text))
+		if err == nil && strings.Contains(text, words) {
+			return
+		}
+		if time.Now().After(end) {
+			b.t.Fatalf("got %q, %v, want %q on the page", text, err, words)
+		}
+	}
+}
+
 // TestActionsInABrowser does what an operator does on the pages.
 func TestActionsInABrowser(t *testing.T) {
 	n := apptest.Start(t, nil)
@@ -191,23 +211,9 @@ func TestActionsInABrowser(t *testing.T) {
 	b := openBrowser(t, 2*time.Minute)
 	b.signIn(n.URL, n.SignIn(account.Admin))
 	b.resize(desktop)
-	says := func(words string) {
-		t.Helper()
-		for end := time.Now().Add(15 * time.Second); ; {
-			var text string // a page that is being left cannot be asked: ask the next one
-			err := chromedp.Run(b.ctx, chromedp.Evaluate(`document.querySelector("[role=status]")?.textContent ?? ""`, &text))
-			if err == nil && strings.Contains(text, words) {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("got %q, %v, want %q on the page", text, err, words)
-			}
-		}
-	}
-
 	b.open(n.URL + "/log")
 	b.do("write a note", chromedp.SendKeys(`textarea[name=text]`, "The proxy was reloaded <b>twice</b>"), chromedp.Click(`form.panel button`, chromedp.NodeVisible))
-	says("The note is row")
+	b.says("The note is row")
 	b.open(n.URL + "/log?kind=notes")
 	var text string
 	b.do("read the log", chromedp.Text(`.log .what`, &text))
@@ -217,7 +223,7 @@ func TestActionsInABrowser(t *testing.T) {
 
 	b.open(n.URL + "/alerts?rule=cpu_warning&test=1&threshold=75&clear=60&hold=60&keep=60#rule")
 	b.do("save the rule", chromedp.Click(`form[action$="/alerts/rules"] button`, chromedp.NodeVisible))
-	says("The rule is in force")
+	b.says("The rule is in force")
 	b.open(n.URL + "/alerts?rule=cpu_warning")
 	var value string
 	b.do("read the rule", chromedp.Value(`input[name=threshold]`, &value))
@@ -232,7 +238,7 @@ func TestActionsInABrowser(t *testing.T) {
 	})
 	b.open(n.URL + "/agents?agent=lab/worker-01")
 	b.do("disconnect", chromedp.Click(`form[action$="/agents/disconnect"] button`, chromedp.NodeVisible))
-	says("1 session of lab/worker-01 ended")
+	b.says("1 session of lab/worker-01 ended")
 
 	b.open(n.URL + "/")
 	b.do("change the colours", chromedp.Click(`.theme button`, chromedp.NodeVisible), chromedp.WaitReady(`html[data-theme=dark]`))

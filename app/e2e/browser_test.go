@@ -27,6 +27,7 @@ const browserShots = "BROWSER_SHOTS"
 // Sizes of screens that pages are looked at with.
 var (
 	desktop = screen{"1440", 1440, 900, false}
+	laptop  = screen{"1200", 1200, 760, false}
 	phone   = screen{"390", 390, 844, true}
 	small   = screen{"360", 360, 640, true}
 )
@@ -50,8 +51,8 @@ type browser struct {
 }
 
 // openBrowser starts Chromium until the test ends. The time bounds all that is
-// done with it.
-func openBrowser(t *testing.T, within time.Duration) *browser {
+// done with it; more are further flags.
+func openBrowser(t *testing.T, within time.Duration, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	program, err := exec.LookPath("chromium")
 	if err != nil {
@@ -60,6 +61,7 @@ func openBrowser(t *testing.T, within time.Duration) *browser {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox,
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("lang", "en-GB"), chromedp.Env("TZ=Europe/Berlin", "LC_ALL=C.UTF-8"),
 		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(40*time.Second))
+	options = append(options, more...)
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	ctx, stopAlloc := chromedp.NewExecAllocator(ctx, options...)
 	ctx, stop := chromedp.NewContext(ctx)
@@ -146,7 +148,7 @@ func (b *browser) do(what string, actions ...chromedp.Action) {
 func (b *browser) signIn(url string, cookie *http.Cookie) {
 	b.t.Helper()
 	b.do("set the cookie", chromedp.ActionFunc(func(ctx context.Context) error {
-		return network.SetCookie(cookie.Name, cookie.Value).WithURL(url).WithPath(cookie.Path).WithHTTPOnly(true).Do(ctx)
+		return network.SetCookie(cookie.Name, cookie.Value).WithURL(url).WithPath(cookie.Path).WithHTTPOnly(true).WithSecure(cookie.Secure).Do(ctx)
 	}))
 }
 

@@ -91,8 +91,14 @@ func (h *house) newToken() string {
 // start runs a node until it ends by itself, is killed, or the test ends.
 func (h *house) start() *process {
 	h.t.Helper()
+	return h.startAt("127.0.0.1:0")
+}
+
+// startAt runs a node that listens at an address.
+func (h *house) startAt(listen string) *process {
+	h.t.Helper()
 	p := &process{t: h.t, dir: h.dir, token: h.token, ended: make(chan struct{}), log: &tail{}}
-	p.cmd = program(h.t, "serve", "--data", filepath.Join(h.dir, "data"), "--config", h.config, "--listen", "127.0.0.1:0")
+	p.cmd = program(h.t, "serve", "--data", filepath.Join(h.dir, "data"), "--config", h.config, "--listen", listen)
 	if p.cmd.Env == nil {
 		p.cmd.Env = os.Environ()
 	}

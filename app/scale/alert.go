@@ -174,7 +174,7 @@ func (j *judge) value(v float64) {
 			a.Calm = now
 		}
 		if now.Sub(a.Calm) >= r.KeepFiring {
-			j.resolve(fmt.Sprintf("%s has been on the good side of %s for %v", j.amount(v), j.amount(r.Clear), now.Sub(a.Calm)))
+			j.resolve(fmt.Sprintf("%s has been on the good side of %s for %v", j.amount(v), j.amount(r.Clear), now.Sub(a.Calm).Round(time.Second)))
 		}
 	}
 }
@@ -182,7 +182,7 @@ func (j *judge) value(v float64) {
 // mature makes a pending alert fire when it has been for long enough.
 func (j *judge) mature(v float64) {
 	if held := j.o.At.Sub(j.a.Began); held >= j.r.For {
-		j.fire(fmt.Sprintf("%s for %v", j.words(v, "is beyond"), held))
+		j.fire(fmt.Sprintf("%s for %v", j.words(v, "is beyond"), held.Round(time.Second)))
 	}
 }
 
@@ -195,7 +195,7 @@ func (j *judge) noData() {
 		return
 	}
 	a.NoData = true
-	why := fmt.Sprintf("%v has had no value for %v", r.Signal, now.Sub(a.Seen))
+	why := fmt.Sprintf("%v has had no value for %v", r.Signal, now.Sub(a.Seen).Round(time.Second))
 	switch {
 	case r.NoData == NoDataFire && a.State != Firing:
 		a.Began, a.Calm = now, time.Time{}

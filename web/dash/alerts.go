@@ -100,7 +100,7 @@ func (b *Board) alerts(r *request) (*view, error) {
 	}
 	view := &view{title: "Alerts", body: alertsPage(v)}
 	if v.editor == nil {
-		view.every, view.parts = 2, []part{{"alerts-now", alertsNow(v)}, {"alerts-lead", alertsLeadPart(v)}}
+		view.every, view.parts = 2, []part{{"alerts-now", alertsNow(v)}, {"alerts-lead", alertsLeadPart(v)}, {"alerts-rules", alertRules(v)}, {"alerts-history", alertHistory(v)}}
 	}
 	return view, nil
 }

@@ -62,7 +62,9 @@ type BoardConfig struct {
 	PublicStatus bool
 	// Viewers bounds the open streams. Defaults to 512.
 	Viewers int
-	Logger  *slog.Logger
+	// Every is the distance of two renderings of what is watched. 0 is a second.
+	Every  time.Duration
+	Logger *slog.Logger
 }
 
 // Board is the console: all pages for those who may see numbers. Its methods may
@@ -88,12 +90,15 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 	if cfg.Viewers <= 0 {
 		cfg.Viewers = 512
 	}
+	if cfg.Every <= 0 {
+		cfg.Every = renderEvery
+	}
 	b := &Board{cfg: cfg, heavy: make(chan struct{}, simulations)}
 	s := cfg.Relay.Stats()
 	b.book = roster.New(s.Node, s.Region, cfg.Relay.Census)
 	b.shown = b.pages()
 	maps.Copy(b.shown, b.accessPages())
-	b.stream = newStream(b, cfg.Viewers)
+	b.stream = newStream(b, cfg.Viewers, cfg.Every)
 	return b, nil
 }
 

@@ -3,6 +3,7 @@ package dash
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"agentnet/app/relay"
@@ -84,6 +85,11 @@ func (b *Board) overview(r *request) (*view, error) {
 	parts := []part{
 		{"verdict", overviewVerdict(o)}, {"tiles", overviewTiles(o)}, {"newcomer", overviewNewcomer(o)}, {"headroom", overviewHeadroom(o)},
 		{"load", overviewChart(o)}, {"hot", overviewHot(o)}, {"regions", overviewRegions(o)},
+	}
+	if r.c == nil && o.newcomer != nil {
+		// The stream is drawn for all who watch and does not know under which name each
+		// of them reached this server: the lines stay as the page has them.
+		parts = slices.DeleteFunc(parts, func(p part) bool { return p.id == "newcomer" })
 	}
 	return &view{title: "Overview", body: overviewPage(o), parts: parts, every: 1}, nil
 }

@@ -42,6 +42,9 @@ type Config struct {
 	SignIn bool
 	// Public shows the numbers to everybody.
 	Public bool
+	// Every is the distance of two readings of the relay. 0 is a second; tests that
+	// wait for many of them use less.
+	Every time.Duration
 }
 
 // Page is the first page. Its methods may be called concurrently.
@@ -55,10 +58,13 @@ func New(cfg Config) (*Page, error) {
 	if cfg.Source == nil || cfg.Files == nil || cfg.Local == nil {
 		return nil, errors.New("dash: Source, Files and Local must be given")
 	}
-	return &Page{cfg: cfg, sampler: sampler{read: cfg.Source.Stats}}, nil
+	if cfg.Every <= 0 {
+		cfg.Every = sampleEvery
+	}
+	return &Page{cfg: cfg, sampler: sampler{read: cfg.Source.Stats, every: cfg.Every}}, nil
 }
 
-// Run reads the relay once a second until ctx ends.
+// Run reads the relay again and again until ctx ends.
 func (p *Page) Run(ctx context.Context) { p.sampler.run(ctx) }
 
 // Now is how busy the node is.

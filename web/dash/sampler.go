@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// sampleEvery is the distance of two readings.
+	// sampleEvery is the distance of two readings, unless the page is told another.
 	sampleEvery = time.Second
 	// keptSamples spans a minute: 60 distances have 61 ends.
 	keptSamples = 61
@@ -47,7 +47,8 @@ type Minute struct {
 
 // A sampler reads the relay each second and keeps the last minute.
 type sampler struct {
-	read func() relay.Stats
+	read  func() relay.Stats
+	every time.Duration
 
 	mu      sync.Mutex
 	samples []sample // at most keptSamples, oldest first. Guarded by mu.
@@ -57,7 +58,7 @@ type sampler struct {
 
 // run samples until ctx ends.
 func (s *sampler) run(ctx context.Context) {
-	tick := time.NewTicker(sampleEvery)
+	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
 		s.take()

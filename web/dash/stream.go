@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// renderEvery is how often watched pages are rendered: once for all who watch.
+	// renderEvery is how often watched pages are rendered, unless the board is told
+	// otherwise: once for all who watch.
 	renderEvery = time.Second
 	// maxTopics bounds the different pages that are watched at one time.
 	maxTopics = 64
@@ -57,6 +58,7 @@ var endWords = [endReasons]string{"gone", "slow", "stopped", "signed_out"}
 type stream struct {
 	board *Board
 	most  int
+	every time.Duration
 
 	mu      sync.Mutex
 	topics  map[string]*topic // Guarded by mu.
@@ -99,8 +101,8 @@ func (v *viewer) end(why int) {
 	v.once.Do(func() { v.why = why; close(v.done) })
 }
 
-func newStream(b *Board, most int) *stream {
-	return &stream{board: b, most: most, topics: map[string]*topic{}}
+func newStream(b *Board, most int, every time.Duration) *stream {
+	return &stream{board: b, most: most, every: every, topics: map[string]*topic{}}
 }
 
 func (s *stream) stats() StreamStats {
@@ -121,7 +123,7 @@ func (s *stream) stats() StreamStats {
 
 // run renders until ctx ends.
 func (s *stream) run(ctx context.Context) {
-	tick := time.NewTicker(renderEvery)
+	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	defer s.close()
 	for {

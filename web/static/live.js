@@ -24,8 +24,11 @@
 
   // One stream a tab. It is closed while the tab is hidden, because a browser opens
   // only six connections to a server that does not speak HTTP/2.
+  // The page may have been made before the server knew the zone.
   window.htmx && (htmx.createEventSource = (url) => {
-    source = new EventSource(url);
+    const here = new URL(url, location.href);
+    if (zone) here.searchParams.set("zone", zone);
+    source = new EventSource(here);
     for (const name of ["tick", "title"]) source.addEventListener(name, (e) => {
       last = Date.now();
       if (name === "title" && document.title !== e.data) document.title = e.data;

@@ -14,6 +14,8 @@ import (
 const (
 	// compareEvery is how often is looked for actions whose half hour is over.
 	compareEvery = time.Minute
+	// compareSoon is how long after the start is looked for the first time.
+	compareSoon = 5 * time.Second
 	// compareSlack is how long after that the samples have been stored.
 	compareSlack = 30 * time.Second
 	// compareBack is how old an action may be that is still compared, after a node was
@@ -62,7 +64,7 @@ type Predicted struct {
 
 // look does what needs the stored history, until ctx ends.
 func (s *Service) look(ctx context.Context) error {
-	compare := time.NewTicker(compareEvery)
+	compare := time.NewTimer(compareSoon) // what came due while nobody ran
 	defer compare.Stop()
 	learn := time.NewTimer(2 * time.Second)
 	defer learn.Stop()
@@ -72,6 +74,7 @@ func (s *Service) look(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-compare.C:
+			compare.Reset(compareEvery)
 			if s.busy() {
 				continue
 			}
