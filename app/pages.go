@@ -156,7 +156,7 @@ func (p settingsPage) Kept() []dash.Keeping {
 	mail, mailUnit := ui.Bytes(s.MailboxBytes)
 	var spans []string
 	for _, r := range scale.Resolutions() {
-		spans = append(spans, ui.Uptime(r.Span) + " steps for " + ui.Plural(int(r.Keep.Hours()/24), "day", "days"))
+		spans = append(spans, ui.Uptime(r.Span)+" steps for "+ui.Plural(int(r.Keep.Hours()/24), "day", "days"))
 	}
 	return []dash.Keeping{
 		{What: "Messages on their way", Where: "memory", Why: "to deliver them", HowLong: "until delivered, acknowledged or expired", Now: ui.Plural(int(s.QueueFrames), "frame", "frames")},
