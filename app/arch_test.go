@@ -36,7 +36,8 @@ var mayImport = map[string][]string{
 	"app/auth":              {"app/wire", "app/relay"},
 	"app/apptest/link":      {},
 	"app/cluster/redistest": {},
-	"app/cluster":           {"app/wire", "app/relay"},
+	"app/redis":             {},
+	"app/cluster":           {"app/wire", "app/relay", "app/redis"},
 	"embedded":              {},
 	"embedded/journal":      {"app/wire", "app/relay"},
 
@@ -55,7 +56,7 @@ var mayImport = map[string][]string{
 	"app/drill":         {"app/wire", "app/client"},
 	"app/egress":        {},
 	"app/notify":        {"app/egress"},
-	"app/doctor":        {},
+	"app/doctor":        {"app/redis"},
 	"app/monitor":       {},
 	"app/backup":        {"store", "embedded", "embedded/journal"},
 
@@ -77,7 +78,7 @@ var mayImport = map[string][]string{
 	"app/bridge/a2a": {"app/wire", "app/client"},
 
 	"app": {"app/wire", "app/ask", "app/roster", "app/relay", "app/relay/queue", "app/relay/history", "app/relay/mailbox", "app/relay/presence",
-		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/scale",
+		"app/relay/limit", "app/relay/overload", "app/auth", "app/cluster", "app/redis", "app/scale",
 		"app/account", "app/account/oidc",
 		"app/scale/actuate", "app/replica", "app/notify", "app/egress", "app/doctor", "app/backup", "app/monitor", "embedded", "embedded/journal", "store", "web", "web/ws", "web/api", "web/dash", "web/ui", "app/scale/watch"},
 	"app/apptest": {"app", "app/wire", "app/client", "app/auth", "app/account"},
@@ -88,9 +89,11 @@ var mayImport = map[string][]string{
 
 // inTests says what the _test.go files of a package may import on top.
 var inTests = map[string][]string{
-	"app/drill": {"app/auth", "app/apptest", "app"},
-	"app/wire":  {"app/wire/agentnetpb"},
-	"web":       {"store"},
+	// The doctor is tried on the same servers as the nodes.
+	"app/doctor": {"app/cluster/redistest"},
+	"app/drill":  {"app/auth", "app/apptest", "app"},
+	"app/wire":   {"app/wire/agentnetpb"},
+	"web":        {"store"},
 	// Accounts are tried on the real database.
 	"app/account": {"store"},
 	"app":         {"app/wire", "app/ask", "app/drill", "app/runbook", "app/apptest", "app/client", "app/auth", "app/notify", "app/relay/overload", "app/scale"},

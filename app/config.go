@@ -24,6 +24,8 @@ type Config struct {
 	Region    string `yaml:"region" default:"local" help:"Name of the region that this node is in."`
 	Redis     string `yaml:"redis" secret:"url" help:"External Redis or Valkey: redis://[user:password@]host:port[/db], redis+sentinel://host:port,host:port/master or redis+cluster://host:port,host:port, with rediss for TLS. Nodes with the same one are one relay. Empty: the embedded one."`
 
+	RedisTLS RedisTLS `yaml:"redis_tls" embed:"" prefix:"redis-tls-" help:"Files for a Redis behind rediss://, in all regions."`
+
 	RebalancePerS int         `yaml:"rebalance_per_s" name:"rebalance-per-s" default:"20" help:"Connections a second that a node gives to emptier ones of its region, until the fullest has at most 1.1 times the average. 0: none."`
 	Regions       RegionRules `yaml:"regions" hidden:"" help:"Regions that are one relay together, each with its own Redis; the same list in all nodes."`
 
@@ -67,6 +69,13 @@ type Embedded struct {
 	Snapshot Duration `yaml:"snapshot" default:"1m" help:"How often it is written to disk, besides at a stop."`
 	MaxBytes Size     `yaml:"max_bytes" default:"256MiB" help:"Memory of keys and values, estimated."`
 	MaxKeys  int      `yaml:"max_keys" default:"100000" help:"Keys at most."`
+}
+
+// RedisTLS names the files for connections to Redis.
+type RedisTLS struct {
+	CA   string `yaml:"ca" name:"ca" help:"PEM file with the authorities that prove the Redis. Empty: those that this system trusts."`
+	Cert string `yaml:"cert" help:"PEM file with this node's certificate, where the Redis asks for one (tls-auth-clients). It is read anew at each connection."`
+	Key  string `yaml:"key" help:"PEM file with its private key."`
 }
 
 // TLS names the certificate of the listener.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"agentnet/app/doctor"
+	"agentnet/app/redis"
 	"agentnet/embedded/journal"
 	"agentnet/store"
 )
@@ -15,7 +16,7 @@ import (
 func (c *Config) Doctor() doctor.Config {
 	d := doctor.Config{
 		Data: c.Data, Listen: c.Listen, BasePath: c.BasePath, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
-		TLSCert: c.TLS.Cert, TLSKey: c.TLS.Key, ACME: len(c.TLS.ACME.Domains) > 0, Redis: c.redisURL(), Connections: c.Limits.Connections,
+		TLSCert: c.TLS.Cert, TLSKey: c.TLS.Key, ACME: len(c.TLS.ACME.Domains) > 0, Redis: c.redisURL(), RedisTLS: redis.TLS(c.RedisTLS), Connections: c.Limits.Connections,
 		Bounds: []doctor.Bound{
 			{Key: "queue.total_bytes", Bytes: int64(c.Queue.TotalBytes)},
 			{Key: "mailbox.bytes", Bytes: int64(c.Mailbox.Bytes)},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"agentnet/app/cluster"
+	"agentnet/app/redis"
 	"agentnet/app/relay"
 	"agentnet/embedded"
 )
@@ -60,6 +61,7 @@ func (c *Config) checkFleet(k *checker) {
 	if c.NodeURL != "" && !isWebAddress(c.NodeURL) {
 		k.fault("node_url", "want an address like https://n1.relay.example, without user and query")
 	}
+	c.checkRedisTLS(k)
 	seen := map[string]bool{}
 	for i, r := range c.Regions {
 		key := fmt.Sprintf("regions[%d].", i)
@@ -76,6 +78,24 @@ func (c *Config) checkFleet(k *checker) {
 	}
 	if len(c.Regions) > 0 && !seen[c.Region] && c.Redis == "" && c.Embedded.Listen == "" {
 		k.fault("regions", "do not name %q, which is this node's region", c.Region)
+	}
+}
+
+// checkRedisTLS reads the files, and says when nothing uses them.
+func (c *Config) checkRedisTLS(k *checker) {
+	files := redis.TLS(c.RedisTLS)
+	if !files.Given() {
+		return
+	}
+	for key, err := range files.Check() {
+		k.fault("redis_tls."+key, "%v", err)
+	}
+	used := strings.HasPrefix(c.Redis, "rediss")
+	for _, r := range c.Regions {
+		used = used || strings.HasPrefix(r.Redis, "rediss")
+	}
+	if !used {
+		k.fault("redis_tls", "is given, but no URL of a Redis begins with rediss: the connection would not be encrypted")
 	}
 }
 
@@ -110,7 +130,7 @@ func (a *App) openBroker(ctx context.Context) error {
 // openFleet makes this node one of several.
 func (a *App) openFleet(ctx context.Context, url string, dial func(context.Context) (net.Conn, error)) error {
 	cfg := cluster.Config{Name: a.cfg.Node, Region: a.cfg.Region, Addr: a.cfg.nodeURL(a.cfg.Listen), Version: a.version,
-		URL: url, Dial: dial, Password: a.cfg.Embedded.Password, Logger: a.log}
+		URL: url, Dial: dial, Password: a.cfg.Embedded.Password, TLS: redis.TLS(a.cfg.RedisTLS), Logger: a.log}
 	cfg.Fingerprint, cfg.Settings = a.cfg.fingerprint()
 	for _, r := range a.cfg.Regions {
 		cfg.Regions = append(cfg.Regions, cluster.Region{Name: r.Name, URL: r.Redis})
@@ -197,7 +217,7 @@ func (c *Config) nodeURL(listen string) string {
 }
 
 // ownSettings are those in which nodes may differ: their place, doors and sizes.
-var ownSettings = []string{"listen", "public_url", "node_url", "rebalance_per_s", "base_path", "data", "node", "region", "redis", "regions", "embedded", "tls",
+var ownSettings = []string{"listen", "public_url", "node_url", "rebalance_per_s", "base_path", "data", "node", "region", "redis", "redis_tls", "regions", "embedded", "tls",
 	"trusted_proxies", "proxy_header", "log", "metrics", "public_page", "drain", "mailbox", "overload"}
 
 // fingerprint stands for the settings that must be equal in all nodes, together and

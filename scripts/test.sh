@@ -42,6 +42,7 @@ fi
 # cgo (SQLite) and the race detector need a C compiler and the C library's headers.
 command -v cc >/dev/null 2>&1 || need gcc gcc libc6-dev
 need redis-server redis-server
+command -v valkey-server >/dev/null 2>&1 && command -v redis6-server >/dev/null 2>&1 || sh scripts/redises.sh
 need chromium chromium
 need protoc protobuf-compiler
 need nginx nginx-light

@@ -30,6 +30,7 @@ import (
 	"sync"
 	"time"
 
+	"agentnet/app/redis"
 	"agentnet/app/relay"
 
 	"github.com/redis/rueidis"
@@ -56,8 +57,9 @@ const (
 
 // BrokerConfig says which Redis a Broker uses: exactly one of URL and Dial.
 type BrokerConfig struct {
-	// URL is as CheckURL says.
+	// URL is as CheckURL says, TLS the files for rediss.
 	URL string
+	TLS redis.TLS
 	// Dial makes connections to a Redis that has no address, with Password.
 	Dial     func(context.Context) (net.Conn, error)
 	Password string

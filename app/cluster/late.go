@@ -58,7 +58,7 @@ func (l *lateBroker) open(ctx context.Context) error {
 		<-n.ctx.Done() // a test without Redis
 		return nil
 	}
-	b, err := OpenBroker(ctx, BrokerConfig{URL: n.ownURL(), Dial: n.cfg.Dial, Password: n.cfg.Password, Logger: n.log})
+	b, err := OpenBroker(ctx, BrokerConfig{URL: n.ownURL(), TLS: n.cfg.TLS, Dial: n.cfg.Dial, Password: n.cfg.Password, Logger: n.log})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,9 @@ type medium interface {
 	// connect makes the connections, or says why it cannot. Until it has succeeded
 	// once no other method is called.
 	connect(ctx context.Context) error
+	// shortcoming says what this kind of Redis cannot do, once connected; "" is
+	// nothing.
+	shortcoming() string
 	// publish hands batch to whoever listens to channel now and returns how many
 	// that are, -1 when that is not known. The batch may be kept when err is not nil.
 	publish(ctx context.Context, channel string, batch []byte) (receivers int64, err error)
@@ -191,6 +194,7 @@ func (n *Node) connect(ctx context.Context, l *link) bool {
 		l.mu.Unlock()
 		if err == nil {
 			n.log.Info("cluster: connected to redis", "region", l.region)
+			n.tellShortcoming(l)
 			return true
 		}
 		if wait == openFirst {
@@ -199,5 +203,11 @@ func (n *Node) connect(ctx context.Context, l *link) bool {
 		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {
 			return false
 		}
+	}
+}
+
+func (n *Node) tellShortcoming(l *link) {
+	if text := l.medium.shortcoming(); text != "" {
+		n.log.Warn("cluster: "+text, "region", l.region)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"agentnet/app/redis"
 	"agentnet/app/relay"
 )
 
@@ -35,6 +36,8 @@ type Config struct {
 	URL      string
 	Dial     func(context.Context) (net.Conn, error)
 	Password string
+	// TLS names the files for each Redis whose URL begins with rediss.
+	TLS redis.TLS
 	// Regions are the Redis servers of all regions, this one's own may be among them.
 	Regions []Region
 
@@ -229,6 +232,7 @@ func (n *Node) firstConnect(ctx context.Context) error {
 	n.own.mu.Lock()
 	n.own.connected = true
 	n.own.mu.Unlock()
+	n.tellShortcoming(n.own)
 	return n.takeName(ctx)
 }
 

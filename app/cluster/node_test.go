@@ -127,7 +127,7 @@ func (l testLog) Write(b []byte) (int, error) {
 // nodeConfig is the store's BrokerConfig as a Node has it.
 func nodeConfig(t testing.TB, s *store, name string) Config {
 	return Config{Name: name, Region: "local", Addr: "http://" + name, Version: "v", Fingerprint: "f",
-		URL: s.config.URL, Dial: s.config.Dial, Password: s.config.Password, Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
+		URL: s.config.URL, TLS: s.config.TLS, Dial: s.config.Dial, Password: s.config.Password, Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
 }
 
 // startNode runs a node until the test ends.

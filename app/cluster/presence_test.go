@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"agentnet/app/redis"
 	"agentnet/app/relay"
 )
 
@@ -188,11 +189,11 @@ func TestConfigFaults(t *testing.T) {
 }
 
 func TestParseURL(t *testing.T) {
-	opt, err := parseURL("rediss://user:p%40ss@[::1]:7000/3")
+	opt, err := parseURL("rediss://user:p%40ss@[::1]:7000/3", redis.TLS{})
 	if err != nil || opt.InitAddress[0] != "[::1]:7000" || opt.Username != "user" || opt.Password != "p@ss" || opt.SelectDB != 3 || opt.TLSConfig == nil {
 		t.Errorf("got %+v, %v", opt, err)
 	}
-	opt, err = parseURL("redis://redis.example")
+	opt, err = parseURL("redis://redis.example", redis.TLS{})
 	if err != nil || opt.InitAddress[0] != "redis.example:6379" || opt.TLSConfig != nil || opt.SelectDB != 0 {
 		t.Errorf("got %+v, %v", opt, err)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"agentnet/app/redis"
 
 	"github.com/redis/rueidis"
 )
@@ -31,7 +34,7 @@ type redisMedium struct {
 
 func newRedisMedium(url string, cfg *Config) *redisMedium {
 	m := &redisMedium{}
-	b := BrokerConfig{URL: url}
+	b := BrokerConfig{URL: url, TLS: cfg.TLS}
 	if url == "" {
 		b.Dial, b.Password = cfg.Dial, cfg.Password
 	}
@@ -39,23 +42,11 @@ func newRedisMedium(url string, cfg *Config) *redisMedium {
 	return m
 }
 
-// refusals are the errors of Redis that only a person can mend.
-var refusals = []string{"WRONGPASS", "NOAUTH", "NOPERM", "invalid password", "without any password configured", "DB index is out of range", "cluster support disabled"}
-
-// isRefusal reports whether Redis was reached and does not want us.
+// isRefusal reports whether Redis was reached and does not want us, which only a
+// person can mend.
 func isRefusal(err error) bool {
-	if err == nil {
-		return false
-	}
-	if errors.Is(err, errWrongKind) {
-		return true
-	}
-	for _, word := range refusals {
-		if strings.Contains(err.Error(), word) {
-			return true
-		}
-	}
-	return false
+	var fault *redis.Fault
+	return errors.Is(err, errWrongKind) || errors.As(redis.Explain(err), &fault)
 }
 
 // isTransport reports whether err says something about the way to Redis, or about
@@ -78,6 +69,9 @@ func (m *redisMedium) connect(ctx context.Context) error {
 	}
 	if err == nil {
 		err = m.look(ctx, made[2])
+	}
+	if err == nil && m.option.real {
+		err = m.probe(ctx, made[1], made[2])
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -102,10 +96,10 @@ func (m *redisMedium) connect(ctx context.Context) error {
 func (m *redisMedium) look(ctx context.Context, c rueidis.Client) error {
 	said, err := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
 	if err != nil {
-		return fmt.Errorf("redis: %w", err)
+		return fmt.Errorf("redis: info: %w", redis.Explain(err))
 	}
 	server := infoFields(said)
-	m.cluster = server["redis_mode"] == "cluster"
+	m.cluster = cmp.Or(server["server_mode"], server["redis_mode"]) == "cluster" // Valkey, Redis
 	if m.cluster != m.option.cluster {
 		if m.cluster {
 			return fmt.Errorf("%w: it is a node of a Redis Cluster; write redis+cluster://host:port,host:port", errWrongKind)
@@ -114,8 +108,24 @@ func (m *redisMedium) look(ctx context.Context, c rueidis.Client) error {
 	}
 	major, _, _ := strings.Cut(server["redis_version"], ".")
 	n, _ := strconv.Atoi(major)
-	m.sharded = m.cluster && n >= 7
+	m.sharded = m.cluster && n >= 7 && hasShards(ctx, c)
 	return nil
+}
+
+// hasShards asks a server whether it has sharded Pub/Sub: some services take it away.
+func hasShards(ctx context.Context, c rueidis.Client) bool {
+	err := c.Do(ctx, c.B().Spublish().Channel(probeChannel).Message("").Build()).Error()
+	return err == nil || !strings.Contains(err.Error(), "unknown command")
+}
+
+// shortcoming implements medium.
+func (m *redisMedium) shortcoming() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cluster && !m.sharded {
+		return "this Redis Cluster has no sharded Pub/Sub (Redis 7 and Valkey have): each of its servers carries every message between nodes, so that more servers do not carry more messages; and nobody says whether somebody listened, so that a message to a node which subscribes anew is told as lost instead of coming later"
+	}
+	return ""
 }
 
 func infoFields(text string) map[string]string {

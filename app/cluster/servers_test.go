@@ -20,6 +20,19 @@ var servers = []struct {
 	{"embedded", startEmbedded},
 	{"redis", startRedis},
 	{"cluster", func(t *testing.T) *store { return &store{config: BrokerConfig{URL: redistest.StartCluster(t).URL()}} }},
+	{"valkey", func(t *testing.T) *store {
+		return &store{config: BrokerConfig{URL: redistest.SingleOf(t, redistest.Valkey).URL()}}
+	}},
+	{"valkey cluster", func(t *testing.T) *store {
+		return &store{config: BrokerConfig{URL: redistest.StartClusterOf(t, redistest.Valkey).URL()}}
+	}},
+	{"redis 6", func(t *testing.T) *store {
+		return &store{config: BrokerConfig{URL: redistest.SingleOf(t, redistest.Redis6).URL()}}
+	}},
+	{"redis 6 cluster", func(t *testing.T) *store {
+		return &store{config: BrokerConfig{URL: redistest.StartClusterOf(t, redistest.Redis6).URL()}}
+	}},
+	{"tls and a user", startSecure},
 	{"sentinel", func(t *testing.T) *store { return &store{config: BrokerConfig{URL: redistest.StartSentinel(t).URL()}} }},
 }
 

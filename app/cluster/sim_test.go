@@ -103,6 +103,7 @@ func (m *simMedium) way(ctx context.Context) error {
 }
 
 func (m *simMedium) connect(ctx context.Context) error { return m.way(ctx) }
+func (m *simMedium) shortcoming() string               { return "" }
 
 func (m *simMedium) publish(ctx context.Context, channel string, batch []byte) (int64, error) {
 	if err := m.way(ctx); err != nil {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -144,7 +145,7 @@ func (n *Node) watchRedis() {
 		v, _ := strconv.ParseInt(said[key], 10, 64) // absent: 0
 		return v
 	}
-	h := RedisHealth{At: time.Now(), Took: time.Since(start), Version: said["redis_version"], Mode: said["redis_mode"], Role: said["role"],
+	h := RedisHealth{At: time.Now(), Took: time.Since(start), Version: cmp.Or(said["valkey_version"], said["redis_version"]), Mode: cmp.Or(said["server_mode"], said["redis_mode"]), Role: said["role"],
 		UsedMemory: number("used_memory"), MaxMemory: number("maxmemory"), Evicted: number("evicted_keys"), Rejected: number("rejected_connections"),
 		OpsPerS: float64(number("instantaneous_ops_per_sec")), Clients: int(number("connected_clients")), Nodes: max(int(number("nodes")), 1)}
 	commands := number("total_commands_processed")

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"agentnet/app/redis"
 )
 
 func TestURL(t *testing.T) {
@@ -25,7 +27,7 @@ func TestURL(t *testing.T) {
 		"redis+sentinel://u:p@a/m?sentinel_password=x&sentinel_user=y": {addresses: "a:26379", user: "u", password: "p", master: "m"},
 	}
 	for text, w := range tests {
-		opt, err := parseURL(text)
+		opt, err := parseURL(text, redis.TLS{})
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue

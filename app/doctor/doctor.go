@@ -13,6 +13,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"agentnet/app/redis"
 )
 
 // Result is how a check came out.
@@ -72,6 +74,7 @@ type Config struct {
 	TLSKey         string
 	ACME           bool
 	Redis          string // URL with password
+	RedisTLS       redis.TLS
 
 	Connections int // that it is configured for; 0: no limit
 	Bounds      []Bound

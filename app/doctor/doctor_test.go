@@ -368,7 +368,7 @@ func TestRedis(t *testing.T) {
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	url := "redis://:hunter2@127.0.0.1:" + port
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		c, err := dialRedis(t.Context(), url)
+		c, err := dialRedis(t.Context(), &Config{Redis: url})
 		if err == nil {
 			if _, err := c.do("PING"); err == nil {
 				c.close()
@@ -393,7 +393,7 @@ func TestRedis(t *testing.T) {
 			t.Errorf("%s: got %+v, want %s with %q", name, got, tt.want, tt.says)
 		}
 	}
-	c, err := dialRedis(t.Context(), url)
+	c, err := dialRedis(t.Context(), &Config{Redis: url})
 	if err != nil {
 		t.Fatal(err)
 	}

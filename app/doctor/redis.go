@@ -1,14 +1,18 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"agentnet/app/redis"
 )
 
 // ask opens a connection, lets f talk on it, and turns a connection that fails
@@ -17,16 +21,25 @@ func (c *Config) ask(ctx context.Context, f func(*redisConn) (outcome, error)) o
 	if c.Redis == "" {
 		return skip("the embedded Redis is used; it has no settings to be checked")
 	}
-	conn, err := dialRedis(ctx, c.Redis)
+	conn, err := dialRedis(ctx, c)
 	if err != nil {
-		return fail(err.Error(), "is Redis running there, and are host, port, user and password in the key redis right? redis-cli -u URL ping")
+		return blame(err, "is Redis running there, and are host, port, user and password in the key redis right? redis-cli -u URL ping")
 	}
 	defer conn.close()
 	o, err := f(conn)
 	if err != nil {
-		return fail(err.Error(), "allow the user that command (ACL), or look into the log of Redis")
+		return blame(redis.Explain(err), "look into the log of Redis")
 	}
 	return o
+}
+
+// blame is a failure; where err knows what to do, that stands for fix.
+func blame(err error, fix string) outcome {
+	var fault *redis.Fault
+	if !errors.As(err, &fault) {
+		return fail(err.Error(), fix)
+	}
+	return fail(strings.Replace(err.Error(), "; "+fault.Do, "", 1), fault.Do)
 }
 
 // info reads one section of INFO.
@@ -62,17 +75,18 @@ func redisServer(ctx context.Context, c *Config) outcome {
 		if v := server["valkey_version"]; v != "" {
 			name, version = "Valkey", v
 		}
-		evidence := fmt.Sprintf("%s %s, %s, role %s, append-only file %s", name, version, server["redis_mode"], rep["role"],
+		mode := cmp.Or(server["server_mode"], server["redis_mode"]) // Valkey, Redis
+		evidence := fmt.Sprintf("%s %s, %s, role %s, append-only file %s", name, version, mode, rep["role"],
 			map[string]string{"1": "on", "0": "off"}[persist["aof_enabled"]])
 		switch {
 		case rep["role"] != "" && rep["role"] != "master":
 			return fail(evidence+"; writes to a replica are refused", "give the address of the primary in the key redis"), nil
 		case persist["rdb_last_bgsave_status"] == "err" || persist["aof_last_write_status"] == "err":
 			return fail(evidence+"; it could not save its data, and may refuse writes", "look at the disk of Redis and its log"), nil
-		case older(version, 6, 2):
-			return fail(evidence+"; 6.2 or newer is needed", "upgrade Redis"), nil
-		case older(version, 7, 0):
-			return warn(evidence+"; it has no sharded Pub/Sub, so that a Redis Cluster would carry each message to all its nodes", "upgrade to Redis 7 or Valkey"), nil
+		case older(version, 6, 0):
+			return fail(evidence+"; 6.0 or newer is needed", "upgrade Redis"), nil
+		case older(version, 7, 0) && mode == "cluster":
+			return warn(evidence+"; it has no sharded Pub/Sub, so that each of its servers carries every message between nodes", "upgrade to Redis 7 or Valkey"), nil
 		}
 		return good("%s", evidence), nil
 	})
@@ -158,7 +172,7 @@ func redisPubSub(ctx context.Context, c *Config) outcome {
 		if _, err := conn.do("SUBSCRIBE", channel); err != nil {
 			return outcome{}, err
 		}
-		second, err := dialRedis(ctx, c.Redis)
+		second, err := dialRedis(ctx, c)
 		if err != nil {
 			return outcome{}, err
 		}

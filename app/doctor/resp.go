@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"agentnet/app/redis"
 )
 
 // A redisConn is one connection that asks and waits. The doctor has its own few
@@ -22,26 +23,64 @@ type redisConn struct {
 	r    *bufio.Reader
 }
 
-// dialRedis connects as the key redis says. Its errors never hold the password.
-func dialRedis(ctx context.Context, address string) (*redisConn, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return nil, errors.New("redis: want redis://[user:password@]host:port[/db] or rediss://")
+// dialRedis connects as the keys redis and redis_tls say: to the server, to the
+// primary that the Sentinels name, or to the first server of a Cluster that answers.
+// Its errors never hold the password; one that only a person can mend is a
+// *redis.Fault.
+func dialRedis(ctx context.Context, cfg *Config) (*redisConn, error) {
+	a, err := redis.Parse(cfg.Redis)
+	if err != nil {
+		return nil, err
 	}
-	port := u.Port()
-	if port == "" {
-		port = "6379"
+	var secure *tls.Config
+	if a.TLS {
+		if secure, err = cfg.RedisTLS.Config(); err != nil {
+			return nil, err
+		}
 	}
-	host := net.JoinHostPort(u.Hostname(), port)
+	if a.Kind != redis.Sentinel {
+		return dialAny(ctx, a.Hosts, a.User, a.Password, secure)
+	}
+	guard, err := dialAny(ctx, a.Hosts, a.SentinelUser, a.SentinelPassword, secure)
+	if err != nil {
+		return nil, fmt.Errorf("sentinel: %w", err)
+	}
+	defer guard.close()
+	got, err := guard.do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", a.Master)
+	if err != nil {
+		return nil, fmt.Errorf("sentinel: %w", redis.Explain(err))
+	}
+	place, ok := got.([]any)
+	if !ok || len(place) != 2 {
+		return nil, fmt.Errorf("sentinel: it watches no master named %q", a.Master)
+	}
+	return dialAny(ctx, []string{net.JoinHostPort(fmt.Sprint(place[0]), fmt.Sprint(place[1]))}, a.User, a.Password, secure)
+}
+
+// dialAny returns the first server that answers, or all that went wrong.
+func dialAny(ctx context.Context, hosts []string, user, password string, secure *tls.Config) (*redisConn, error) {
+	var faults []error
+	for _, host := range hosts {
+		c, err := dialServer(ctx, host, user, password, secure)
+		if err == nil {
+			return c, nil
+		}
+		faults = append(faults, fmt.Errorf("redis at %s: %w", host, redis.Diagnose(ctx, err, []string{host}, secure)))
+	}
+	return nil, errors.Join(faults...)
+}
+
+func dialServer(ctx context.Context, host, user, password string, secure *tls.Config) (*redisConn, error) {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	var conn net.Conn
-	if u.Scheme == "rediss" {
-		conn, err = (&tls.Dialer{NetDialer: dialer, Config: &tls.Config{ServerName: u.Hostname()}}).DialContext(ctx, "tcp", host)
+	var err error
+	if secure != nil {
+		conn, err = (&tls.Dialer{NetDialer: dialer, Config: secure}).DialContext(ctx, "tcp", host)
 	} else {
 		conn, err = dialer.DialContext(ctx, "tcp", host)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
+		return nil, err
 	}
 	until, ok := ctx.Deadline()
 	if !ok || time.Until(until) > checkTime {
@@ -49,19 +88,19 @@ func dialRedis(ctx context.Context, address string) (*redisConn, error) {
 	}
 	_ = conn.SetDeadline(until)
 	c := &redisConn{conn: conn, r: bufio.NewReader(conn)}
-	if password, ok := u.User.Password(); ok {
+	if password != "" {
 		args := []string{"AUTH", password}
-		if user := u.User.Username(); user != "" {
+		if user != "" {
 			args = []string{"AUTH", user, password}
 		}
 		if _, err := c.do(args...); err != nil {
 			c.close()
-			return nil, fmt.Errorf("redis at %s: the password was refused: %w", host, err)
+			return nil, fmt.Errorf("the password was refused: %w", err)
 		}
 	}
 	if _, err := c.do("PING"); err != nil {
 		c.close()
-		return nil, fmt.Errorf("redis at %s: %w", host, err)
+		return nil, err
 	}
 	return c, nil
 }

@@ -128,19 +128,20 @@ func (g *ground) fleet(t testing.TB, change func(*app.Config)) *fleet {
 	return g.calm
 }
 
-// speak runs the protocol on a ground: first what shares one fleet, then the rest,
-// of which each starts its own.
-func (g *ground) speak(t *testing.T) {
+// speak runs the protocol on a ground, or only what is named of it: first what shares
+// one fleet, then the rest, of which each starts its own.
+func (g *ground) speak(t *testing.T, only ...string) {
+	wanted := func(name string) bool { return len(only) == 0 || slices.Contains(only, name) }
 	t.Run("shared", func(t *testing.T) {
 		g.calm = startFleet(t, g.nodes, nil)
 		for _, e := range everywhere {
-			if !e.own {
+			if !e.own && wanted(e.name) {
 				t.Run(e.name, func(t *testing.T) { e.body(t, g) })
 			}
 		}
 	})
 	for _, e := range everywhere {
-		if e.own {
+		if e.own && wanted(e.name) {
 			t.Run(e.name, func(t *testing.T) { e.body(t, g) })
 		}
 	}

@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,22 +25,33 @@ type Cluster struct {
 // whole. A cluster that lacks one of them serves the slots of the others.
 func StartCluster(t testing.TB, options ...string) *Cluster {
 	t.Helper()
+	return StartClusterOf(t, Redis, options...)
+}
+
+// StartClusterOf is StartCluster of another program.
+func StartClusterOf(t testing.TB, p Program, options ...string) *Cluster {
+	t.Helper()
 	const count = 3
 	c := &Cluster{t: t}
 	for range count {
-		s := prepare(t, append([]string{"--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(FreePort(t)),
-			"--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no", "--cluster-allow-pubsubshard-when-down", "yes"}, options...)...)
+		s := prepare(t, p, append([]string{"--save", "", "--appendonly", "no", "--cluster-enabled", "yes",
+			"--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"}, options...)...)
+		s.args = append(s.args, s.busOptions()...)
 		s.Start()
 		c.Servers = append(c.Servers, s)
 		c.ids = append(c.ids, s.Must("CLUSTER", "MYID"))
 	}
 	for i, s := range c.Servers {
 		from, to := i*slots/count, (i+1)*slots/count-1
-		s.Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(from), strconv.Itoa(to))
+		add := []string{"CLUSTER", "ADDSLOTS"} // the form that every version has
+		for slot := from; slot <= to; slot++ {
+			add = append(add, strconv.Itoa(slot))
+		}
+		s.Must(add...)
 		s.Must("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
 		if i > 0 {
 			first := c.Servers[0]
-			s.Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(first.Port), first.argument("--cluster-port"))
+			s.Must(append([]string{"CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(first.Port)}, first.bus()...)...)
 		}
 	}
 	for _, s := range c.Servers {
@@ -50,6 +62,38 @@ func StartCluster(t testing.TB, options ...string) *Cluster {
 		})
 	}
 	return c
+}
+
+// busOptions are where the servers of a cluster meet. Before version 7 that is 10,000
+// above the port, which is chosen so that both are free.
+func (s *Server) busOptions() []string {
+	if s.program != Redis6 {
+		held, err := net.Listen("tcp", s.Addr()) // so that both ports differ
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer held.Close()
+		return []string{"--cluster-port", strconv.Itoa(FreePort(s.t)), "--cluster-allow-pubsubshard-when-down", "yes"}
+	}
+	for range 1000 {
+		if s.Port+10_000 < 1<<16 {
+			if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port+10_000)); err == nil {
+				ln.Close()
+				return []string{"--port", strconv.Itoa(s.Port)}
+			}
+		}
+		s.Port = FreePort(s.t)
+	}
+	s.t.Fatal("no two free ports that are 10,000 apart")
+	return nil
+}
+
+// bus is the last word of CLUSTER MEET with this server.
+func (s *Server) bus() []string {
+	if port := s.argument("--cluster-port"); port != "" {
+		return []string{port}
+	}
+	return nil
 }
 
 // argument returns the value of a command line option.

@@ -17,8 +17,11 @@ type conn struct {
 	in *bufio.Reader
 }
 
-func dial(addr string) (*conn, error) {
+func dial(addr string, papers *Papers) (*conn, error) {
 	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err == nil && papers != nil {
+		c, err = papers.client(c)
+	}
 	if err != nil {
 		return nil, err
 	}

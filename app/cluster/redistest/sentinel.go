@@ -3,7 +3,6 @@ package redistest
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -32,7 +31,7 @@ func StartSentinel(t testing.TB) *Sentinel {
 		if i > 0 {
 			options = append(options, "--replicaof", fmt.Sprintf("127.0.0.1 %d", c.Servers[0].Port))
 		}
-		s := prepare(t, options...)
+		s := prepare(t, Redis, options...)
 		s.Start()
 		c.Servers = append(c.Servers, s)
 	}
@@ -53,15 +52,12 @@ func StartSentinel(t testing.TB) *Sentinel {
 
 func (c *Sentinel) startSentinel() *Server {
 	c.t.Helper()
-	s := &Server{t: c.t, dir: c.t.TempDir(), Port: FreePort(c.t)}
+	s := &Server{t: c.t, dir: c.t.TempDir(), Port: FreePort(c.t), program: Redis}
 	path := filepath.Join(s.dir, "sentinel.conf")
 	config := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor %s 127.0.0.1 %d 2\nsentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 3000\n",
 		s.Port, s.dir, MasterName, c.Servers[0].Port, MasterName, MasterName)
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		c.t.Fatal(err)
-	}
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		c.t.Fatal("redis-server is not installed: apt-get install redis-server")
 	}
 	s.args = []string{path, "--sentinel"}
 	c.t.Cleanup(s.Kill)

@@ -16,34 +16,45 @@ import (
 // startTime bounds how long a server may take until it answers.
 const startTime = 15 * time.Second
 
-// A Server is one redis-server process.
+// A Server is one redis-server process, or one of another Program.
 type Server struct {
 	Port     int
-	Password string // "" is none
+	Password string  // "" is none
+	Papers   *Papers // of a server that speaks TLS only; nil: none
 
-	t    testing.TB
-	dir  string
-	args []string
-	cmd  *exec.Cmd
-	out  *os.File
-	done chan struct{} // closed when the process has ended
+	program Program
+	t       testing.TB
+	dir     string
+	args    []string
+	cmd     *exec.Cmd
+	out     *os.File
+	done    chan struct{} // closed when the process has ended
 }
 
 // Single starts a redis-server without persistence. options are further arguments
 // of its command line, for example "--requirepass", "secret", "--maxmemory", "3mb".
 func Single(t testing.TB, options ...string) *Server {
 	t.Helper()
-	s := prepare(t, append([]string{"--save", "", "--appendonly", "no"}, options...)...)
+	return SingleOf(t, Redis, options...)
+}
+
+// SingleOf is Single of another program.
+func SingleOf(t testing.TB, p Program, options ...string) *Server {
+	t.Helper()
+	s := prepare(t, p, append([]string{"--save", "", "--appendonly", "no"}, options...)...)
 	s.Start()
 	return s
 }
 
 // prepare makes a server that is not started.
-func prepare(t testing.TB, options ...string) *Server {
+func prepare(t testing.TB, p Program, options ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, dir: t.TempDir(), Port: FreePort(t)}
-	s.args = append([]string{"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no",
-		"--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"}, options...)
+	s := &Server{t: t, dir: t.TempDir(), Port: FreePort(t), program: p}
+	s.args = []string{"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no", "--repl-diskless-sync-delay", "0"}
+	if p != Redis6 { // which has no such option, and allows it
+		s.args = append(s.args, "--enable-debug-command", "yes")
+	}
+	s.args = append(s.args, options...)
 	for i, arg := range s.args {
 		if arg == "--requirepass" {
 			s.Password = s.args[i+1]
@@ -73,18 +84,28 @@ func (s *Server) URL() string { return s.URLAt(s.Addr()) }
 // URLAt is URL for a proxy in front of the server.
 func (s *Server) URLAt(addr string) string {
 	if s.Password == "" {
-		return "redis://" + addr
+		return s.scheme() + addr
 	}
-	return fmt.Sprintf("redis://default:%s@%s", strings.ReplaceAll(s.Password, " ", "%20"), addr)
+	return fmt.Sprintf("%sdefault:%s@%s", s.scheme(), strings.ReplaceAll(s.Password, " ", "%20"), addr)
+}
+
+// URLAs is URL for another user.
+func (s *Server) URLAs(user, password string) string {
+	return fmt.Sprintf("%s%s:%s@%s", s.scheme(), user, password, s.Addr())
+}
+
+func (s *Server) scheme() string {
+	if s.Papers != nil {
+		return "rediss://"
+	}
+	return "redis://"
 }
 
 // Start runs the process and waits until it answers.
 func (s *Server) Start() {
 	s.t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		s.t.Fatal("redis-server is not installed: apt-get install redis-server")
-	}
+	path := s.program.path(s.t)
+	var err error
 	if s.out, err = os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
@@ -141,7 +162,7 @@ func (s *Server) Restart() {
 
 // Do runs one command and returns its reply as text: arrays are joined by newlines.
 func (s *Server) Do(args ...string) (string, error) {
-	c, err := dial(s.Addr())
+	c, err := dial(s.Addr(), s.Papers)
 	if err != nil {
 		return "", err
 	}
