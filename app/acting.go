@@ -21,6 +21,7 @@ import (
 // control planes for instances.
 type acting struct {
 	notifier  *notify.Notifier
+	sent      *deliveries
 	heartbeat *notify.Heartbeat // nil: none is configured
 	actuator  *actuate.Keeper
 	gate      *Gate
@@ -29,7 +30,7 @@ type acting struct {
 }
 
 // openActing makes the ways to tell people and the gate for work that can wait.
-func (a *App) openActing(context.Context) error {
+func (a *App) openActing(ctx context.Context) error {
 	c := &a.cfg.Notify
 	allow, err := egress.ParseNetworks(c.AllowNetworks)
 	if err != nil {
@@ -38,7 +39,8 @@ func (a *App) openActing(context.Context) error {
 	a.acting.share.Store(1e6)
 	a.acting.gate = NewGate(a.hub.Level)
 	a.acting.links = links{root: strings.TrimRight(a.cfg.PublicURL, "/")}
-	cfg := notify.Config{Allow: allow, From: c.From, Logger: a.log,
+	a.acting.sent = newDeliveries(a.store, a.log)
+	cfg := notify.Config{Allow: allow, From: c.From, Logger: a.log, Log: a.acting.sent.put, Past: a.acting.sent.past(ctx),
 		Firing: a.firing,
 		Hold:   func(ctx context.Context, most time.Duration) error { return a.acting.gate.Wait(ctx, WorkNotify, most) }}
 	if cfg.From == "" {
@@ -71,8 +73,10 @@ func (a *App) openActing(context.Context) error {
 
 // runActing delivers notifications and heartbeats until ctx ends.
 func (a *App) runActing(ctx context.Context) error {
+	defer a.acting.sent.flush()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.acting.notifier.Run(ctx) })
+	g.Go(func() error { return a.acting.sent.run(ctx) })
 	g.Go(func() error { return a.runAdaptive(ctx) })
 	if a.acting.heartbeat != nil {
 		g.Go(func() error { return a.acting.heartbeat.Run(ctx) })

@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"app/scale":         {"app/chain"},
 	"app/scale/watch":   {"app/scale", "app/relay", "app/wire"},
 	"app/scale/actuate": {"app/scale", "app/egress"},
-	"store":             {"app/scale", "app/replica", "app/chain", "app/account"},
+	"store":             {"app/notify", "app/scale", "app/replica", "app/chain", "app/account"},
 	"app/account":       {"app/chain"},
 	"app/account/oidc":  {"app/account"},
 	"app/runbook":       {},

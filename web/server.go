@@ -49,6 +49,8 @@ type Config struct {
 	Prepare func(*fiber.App)
 	// Notifier has the ways to tell people, for /v1/notify. May be nil.
 	Notifier api.Notifier
+	// NotifyLog keeps what was delivered, for /v1/notify/deliveries. May be nil.
+	NotifyLog api.NotifyLog
 	// Fleet is all nodes. Nil: there is this one alone.
 	Fleet func() api.Fleet
 	// Readings are further metrics. May be nil.
@@ -177,8 +179,8 @@ func New(cfg Config) (*Server, error) {
 		},
 		Doctor: cfg.Doctor, Seen: s.seen, Orders: cfg.Pages.Orders, Roster: cfg.Pages.Agents,
 		Session: s.session, Access: s.keeper(), Record: s.recorder(),
-		Notifier: cfg.Notifier,
-		Logger:   cfg.Logger,
+		Notifier: cfg.Notifier, NotifyLog: cfg.NotifyLog,
+		Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)

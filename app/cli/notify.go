@@ -20,6 +20,7 @@ import (
 // notifyCommands are `agentnet notify …`.
 type notifyCommands struct {
 	List notifyList `cmd:"" help:"List the ways to tell people, and what was delivered lately."`
+	Log  notifyLog  `cmd:"" help:"List every try to deliver that was stored, the newest first."`
 	Test notifyTest `cmd:"" help:"Send a test message and show what was answered."`
 }
 

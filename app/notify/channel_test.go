@@ -2,13 +2,16 @@ package notify
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"strings"
 	"testing"
 	"time"
@@ -281,5 +284,54 @@ All alerts: https://relay.example/alerts`
 	}
 	if got := endless.String(&m); len(got) > maxText {
 		t.Errorf("a long text: got %d bytes, want at most %d", len(got), maxText)
+	}
+}
+
+// TestClassOf holds what is stored of a fault: its kind, never its words.
+func TestClassOf(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		answer string
+		class  string
+		status int
+	}{
+		{nil, "200 OK", "", 200},
+		{nil, "204", "", 204},
+		{nil, "2000 things", "", 0},
+		{nil, "fine", "", 0},
+		{&egress.Error{Status: 503, Reason: "secret words"}, "503 secret words", ClassRefused, 503},
+		{fmt.Errorf("mail: %w", &textproto.Error{Code: 550, Msg: "no such user"}), "", ClassRefused, 550},
+		{&egress.Error{Err: &net.DNSError{Name: "nowhere"}}, "", ClassName, 0},
+		{&egress.Error{Err: context.DeadlineExceeded}, "", ClassTimeout, 0},
+		{&egress.Error{Err: &net.OpError{Op: "dial", Err: errors.New("connection refused")}}, "", ClassConnect, 0},
+		{&egress.Error{Err: &tls.CertificateVerificationError{Err: errors.New("expired")}}, "", ClassTLS, 0},
+		{&egress.Error{Err: egress.ErrAddress}, "", ClassAddress, 0},
+		{egress.ErrOpen, "", ClassResting, 0},
+		{context.Canceled, "", ClassStopped, 0},
+		{errors.New("something else"), "", ClassOther, 0},
+	} {
+		if got := classOf(tt.err); got != tt.class {
+			t.Errorf("class of %v: got %q, want %q", tt.err, got, tt.class)
+		}
+		if got := statusOf(tt.answer, tt.err); got != tt.status {
+			t.Errorf("status of %q, %v: got %d, want %d", tt.answer, tt.err, got, tt.status)
+		}
+	}
+}
+
+// TestPastDeliveries goes on after a restart where the log stood.
+func TestPastDeliveries(t *testing.T) {
+	past := []Delivery{{ID: 812, Channel: "a", Rules: "cpu_warning", Outcome: Failed, Class: ClassTimeout}, {ID: 811, Channel: "a", Outcome: Sent}}
+	n, err := New(Config{Logger: slog.New(slog.DiscardHandler), Past: past})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.record.add(Delivery{Channel: "a", Outcome: Sent})
+	got := n.Deliveries(10)
+	if len(got) != 3 || got[0].ID != 3 || got[1].Title != "cpu_warning" || got[1].Fault != ClassTimeout || got[2].Outcome != Sent {
+		t.Errorf("got %+v", got)
+	}
+	if c := n.Counts()["a"]; c[Sent] != 1 || c[Failed] != 0 {
+		t.Errorf("counts: got %v, want what was sent since the start", c)
 	}
 }

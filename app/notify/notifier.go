@@ -31,6 +31,8 @@ type Config struct {
 	Firing func() []Item
 	// Log keeps deliveries beyond the last 1000. It must return soon. May be nil.
 	Log func(Delivery)
+	// Past are deliveries from before the start, the newest first, to go on with.
+	Past []Delivery
 
 	// senders takes the place of what the kinds of the channels name, in tests.
 	senders map[string]sender
@@ -71,6 +73,8 @@ func New(cfg Config) (*Notifier, error) {
 	errs = append(errs, err)
 	rules := egress.Rules{Allow: cfg.Allow}
 	n := &Notifier{cfg: cfg, log: cfg.Logger, client: egress.New(egress.Config{Rules: rules}), record: &record{log: cfg.Log}, firing: make(map[string]Item)}
+	n.record.recall(cfg.Past)
+	n.cfg.Past = nil
 	seen := make(map[string]bool)
 	for _, c := range cfg.Channels {
 		if err := c.Validate(); err != nil {

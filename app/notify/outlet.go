@@ -42,7 +42,9 @@ func (o *outlet) put(m Message) (err error) {
 		gone := o.queue[i]
 		o.queue = append(o.queue[:i], o.queue[i+1:]...)
 		o.dropped++
-		defer o.n.record.add(o.delivery(&gone, Dropped, 0, fmt.Sprintf("more than %d messages wait", maxQueue)))
+		d := o.delivery(&gone, Dropped, 0, fmt.Sprintf("more than %d messages wait", maxQueue))
+		d.Class = ClassFull
+		defer o.n.record.add(d)
 		err = fmt.Errorf("channel %s: %w: the oldest was dropped", o.c.Name, ErrFull)
 	}
 	o.queue = append(o.queue, m)
@@ -154,7 +156,7 @@ func (o *outlet) try(ctx context.Context, m *Message, tries int) Delivery {
 		return o.failed(m, tries, began, answer, err)
 	}
 	d := o.delivery(m, Sent, tries, "")
-	d.Answer, d.Took = answer, time.Since(began)
+	d.Answer, d.Took, d.Status = answer, time.Since(began), statusOf(answer, nil)
 	o.mu.Lock()
 	o.sent, o.fault = d.At, ""
 	o.mu.Unlock()
@@ -173,7 +175,7 @@ func retryable(err error) bool {
 // failed says whether a failure is tried again, and records it.
 func (o *outlet) failed(m *Message, tries int, began time.Time, answer string, err error) Delivery {
 	d := o.delivery(m, Failed, tries, egress.Shorten(err.Error(), maxAnswer))
-	d.Answer, d.Took = answer, time.Since(began)
+	d.Answer, d.Took, d.Status, d.Class = answer, time.Since(began), statusOf(answer, err), classOf(err)
 	young := time.Since(m.At) < o.c.Patience
 	if retryable(err) && young && !m.Test {
 		d.Outcome, d.wait = Retried, o.backoff.Wait(tries, err)
@@ -193,7 +195,7 @@ func (o *outlet) failed(m *Message, tries int, began time.Time, answer string, e
 
 func (o *outlet) delivery(m *Message, out Outcome, tries int, fault string) Delivery {
 	return Delivery{At: time.Now(), Message: m.ID, Channel: o.c.Name, Kind: o.c.Kind, Target: egress.Host(o.c.URL), Group: m.Group, Title: m.Title(),
-		Severity: m.Severity, Test: m.Test, Outcome: out, Tries: tries, Fault: fault}
+		Severity: m.Severity, Test: m.Test, Outcome: out, Tries: tries, Fault: fault, Rules: rulesOf(m)}
 }
 
 // abandon records what waits when the node stops.
@@ -204,7 +206,9 @@ func (o *outlet) abandon() {
 	o.dropped += uint64(len(left))
 	o.mu.Unlock()
 	for i := range left {
-		o.n.record.add(o.delivery(&left[i], Dropped, 0, "the node stopped before it could be sent"))
+		d := o.delivery(&left[i], Dropped, 0, "the node stopped before it could be sent")
+		d.Class = ClassStopped
+		o.n.record.add(d)
 	}
 }
 

@@ -90,6 +90,8 @@ type Config struct {
 	Seen func(*fiber.Ctx) doctor.Seen
 	// Notifier has the ways to tell people. Nil: its routes are not there.
 	Notifier Notifier
+	// NotifyLog keeps what was delivered. Nil: its route is not there.
+	NotifyLog NotifyLog
 	// Scaling answers /v1/scaling and /v1/alerts. Nil: there are no such routes.
 	Scaling Scaling
 	// Session answers who is signed in in the browser that asks, when it sent no

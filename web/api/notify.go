@@ -74,7 +74,7 @@ func (a *API) notifyRoutes() []Route {
 		return nil
 	}
 	codes := []wire.Code{wire.BadFrame, wire.Forbidden, wire.Unavailable, wire.Internal}
-	return []Route{
+	routes := []Route{
 		{Method: "GET", Path: "/v1/notify", Name: "notify", Access: Viewer, Query: NotifyQuery{}, Reply: NotifyReply{}, handle: a.notify, Codes: codes,
 			Summary: "Lists the ways to tell people, and what was delivered lately."},
 		{Method: "POST", Path: "/v1/notify/:name/test", Name: "notify.test", Access: Operator, Reply: Delivery{}, handle: a.testNotify,
@@ -82,6 +82,12 @@ func (a *API) notifyRoutes() []Route {
 			Summary: "Sends a test message now, once, and answers with what came of it.",
 			Doc:     "200 also when the target refused: outcome and fault say so."},
 	}
+	if a.cfg.NotifyLog != nil {
+		routes = append(routes, Route{Method: "GET", Path: "/v1/notify/deliveries", Name: "notify.deliveries", Access: Viewer, Query: DeliveriesQuery{}, Reply: DeliveriesReply{},
+			handle: a.deliveries, Codes: codes, Summary: "Lists every try to deliver that this node has made, the newest first.",
+			Doc: "Kept over restarts, the last 10,000, without what was told and what was answered. With Accept: text/csv as a table."})
+	}
+	return routes
 }
 
 func (a *API) notify(c *fiber.Ctx, _ *relay.Identity) error {
