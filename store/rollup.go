@@ -121,6 +121,60 @@ func promoteRollup(tx *sql.Tx, p *scale.Promotion) error {
 	return putRollup(tx, node, p.Span, p.From, out)
 }
 
+// MissingRollups looks for spans of a node that have finer rows and no row of their
+// own: whoever was killed before it summed them up left such, and so did programs
+// that knew fewer resolutions. It looks at spans that begin from from and end until
+// until, and returns up to limit of them, in order, and where to go on; the zero
+// time when there are no more.
+func (s *Store) MissingRollups(ctx context.Context, node string, span time.Duration, from, until time.Time, limit int) (out []scale.Promotion, next time.Time, err error) {
+	below, ok := finer(span)
+	if !ok {
+		return nil, next, fmt.Errorf("no span is summed up to %v", span)
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var id int64
+	err = s.read.QueryRowContext(ctx, `SELECT id FROM sample_node WHERE name = ?`, node).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, next, nil
+	}
+	if err != nil {
+		return nil, next, fmt.Errorf("look for missing sums: %w", s.explain(err))
+	}
+	first, err := s.read.PrepareContext(ctx, `SELECT place & ?3, EXISTS (SELECT 1 FROM rollup WHERE place = ?4 + (r.place & ?3) - (r.place & ?3) % ?5) FROM rollup r
+		WHERE place >= ?1 AND place < ?2 ORDER BY place LIMIT 1`)
+	if err != nil {
+		return nil, next, fmt.Errorf("look for missing sums: %w", s.explain(err))
+	}
+	defer first.Close()
+	end, _ := rowPlace(below, id, until)
+	own, _ := rowPlace(span, id, time.Unix(0, 0))
+	seconds := int64(span / time.Second)
+	for looked := 0; looked < 20*limit; looked++ {
+		begin, _ := rowPlace(below, id, from)
+		var at int64
+		var there bool
+		err := first.QueryRowContext(ctx, begin, end, int64(1)<<nodeShift-1, own, seconds).Scan(&at, &there)
+		if errors.Is(err, sql.ErrNoRows) {
+			return out, time.Time{}, nil
+		}
+		if err != nil {
+			return nil, next, fmt.Errorf("look for missing sums: %w", s.explain(err))
+		}
+		slot := time.Unix(at-at%seconds, 0).UTC()
+		if from = slot.Add(span); from.After(until) {
+			return out, time.Time{}, nil
+		}
+		if there {
+			continue
+		}
+		if out = append(out, scale.Promotion{Node: node, From: slot, Span: span}); len(out) == limit {
+			break
+		}
+	}
+	return out, from, nil
+}
+
 // Where the parts of a row's place lie; see the migration.
 const (
 	spanShift = 58

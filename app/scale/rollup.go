@@ -14,10 +14,11 @@ type Resolution struct {
 }
 
 // Resolutions are the resolutions beyond the ring, finest first. Each span divides
-// the next.
+// the next. The last one holds nothing that the one before it does not: it makes a
+// year readable by 1,600 rows.
 func Resolutions() []Resolution {
 	const day = 24 * time.Hour
-	return []Resolution{{10 * time.Second, day}, {time.Minute, 14 * day}, {15 * time.Minute, 400 * day}}
+	return []Resolution{{10 * time.Second, day}, {time.Minute, 14 * day}, {15 * time.Minute, 400 * day}, {6 * time.Hour, 400 * day}}
 }
 
 // A Rollup sums up the slots of one span. Rollups of neighbouring spans merge
@@ -160,7 +161,10 @@ func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
 	}
 	add()
 	for i := range r.Signals {
-		if part, err = r.Signals[i].AppendBinary(part[:0]); err != nil {
+		// A latency's quantiles come from the histogram of its kind; see Stat.
+		_, delivery, latency := Signal(i).quantile()
+		bare := latency && (delivery && r.Delivery.Count() > 0 || !delivery && r.API.Count() > 0)
+		if part, err = r.Signals[i].append(part[:0], bare); err != nil {
 			return nil, err
 		}
 		add()
@@ -172,8 +176,9 @@ func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// rollupVersion is the first byte of a stored rollup.
-const rollupVersion = 1
+// rollupVersion is the first byte of a stored rollup. Version 1 wrote two numbers
+// for each bucket, and the buckets of latencies too; it is still read.
+const rollupVersion = 2
 
 // UnmarshalBinary reads what AppendBinary wrote. A rollup that was stored with
 // fewer signals reads as having no values of the later ones.
@@ -191,12 +196,12 @@ func (r *Rollup) ReadSignals(b []byte, wanted []Signal) error {
 }
 
 func (r *Rollup) read(b []byte, wanted []Signal) (err error) {
-	if len(b) < 2 || b[0] != rollupVersion || b[1] > byte(SignalCount) {
+	if len(b) < 2 || b[0] < 1 || b[0] > rollupVersion || b[1] > byte(SignalCount) {
 		return fmt.Errorf("%d bytes of another version", len(b))
 	}
 	signals := int(b[1])
 	rest := reader{b: b[2:]}
-	if r.Instances, err = ReadSketch(rest.part()); err != nil {
+	if r.Instances, err = readSketch(rest.part(), b[0]); err != nil {
 		return fmt.Errorf("instances: %w", err)
 	}
 	var delivery, api bool
@@ -205,7 +210,7 @@ func (r *Rollup) read(b []byte, wanted []Signal) (err error) {
 		if wanted != nil && !slices.Contains(wanted, Signal(i)) {
 			continue
 		}
-		if r.Signals[i], err = ReadSketch(part); err != nil {
+		if r.Signals[i], err = readSketch(part, b[0]); err != nil {
 			return fmt.Errorf("%v: %w", Signal(i), err)
 		}
 		if _, ofDelivery, latency := Signal(i).quantile(); latency {

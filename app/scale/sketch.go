@@ -80,8 +80,17 @@ func (s *Sketch) Merge(o *Sketch) {
 	s.count += o.count
 	s.sum += o.sum
 	s.zero += o.zero
-	for _, b := range o.buckets {
+	i := 0
+	for _, b := range o.buckets { // both rise: one walk finds all places
+		for i < len(s.buckets) && s.buckets[i].index < b.index {
+			i++
+		}
+		if i < len(s.buckets) && s.buckets[i].index == b.index {
+			s.buckets[i].n += b.n
+			continue
+		}
 		s.put(b.index, b.n)
+		i = 0 // put may have merged the lowest two
 	}
 }
 
@@ -123,8 +132,13 @@ func (s *Sketch) Quantile(q float64) float64 {
 
 // AppendBinary writes the stored form behind b: nothing of an empty sketch, two
 // numbers of a signal that never changed. Minimum, maximum and sum keep seven
-// digits unless they are whole.
-func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
+// digits unless they are whole. Buckets mostly lie side by side and hold few
+// values: such a one takes one byte.
+func (s *Sketch) AppendBinary(b []byte) ([]byte, error) { return s.append(b, false) }
+
+// append writes the stored form; bare leaves the buckets out, where quantiles come
+// from elsewhere.
+func (s *Sketch) append(b []byte, bare bool) ([]byte, error) {
 	if s.count == 0 {
 		return b, nil
 	}
@@ -136,11 +150,18 @@ func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
 	for _, v := range [...]float64{s.sum, s.min, s.max} {
 		b = appendNumber(b, v)
 	}
+	if bare {
+		return b, nil
+	}
 	b = binary.AppendUvarint(b, s.zero)
 	last := int32(0)
-	for _, k := range s.buckets {
-		b = binary.AppendVarint(b, int64(k.index-last))
-		b = binary.AppendUvarint(b, k.n)
+	for i, k := range s.buckets {
+		if beside := i > 0 && k.index == last+1; beside {
+			b = binary.AppendUvarint(b, k.n<<1)
+		} else {
+			b = binary.AppendUvarint(b, k.n<<1|1)
+			b = binary.AppendVarint(b, int64(k.index-last))
+		}
 		last = k.index
 	}
 	return b, nil
@@ -174,7 +195,10 @@ func flag(v bool) int {
 var errSketch = errors.New("these bytes are no sketch")
 
 // ReadSketch reads what AppendBinary wrote, all of b.
-func ReadSketch(b []byte) (Sketch, error) {
+func ReadSketch(b []byte) (Sketch, error) { return readSketch(b, rollupVersion) }
+
+// readSketch reads the form that a version of the rollup has.
+func readSketch(b []byte, version byte) (Sketch, error) {
 	var s Sketch
 	if len(b) == 0 {
 		return s, nil
@@ -198,19 +222,31 @@ func ReadSketch(b []byte) (Sketch, error) {
 		return s, nil
 	}
 	s.sum, s.min, s.max = r.number(), r.number(), r.number()
-	s.zero = r.uvarint()
+	bare := version > 1 && r.err == nil && len(r.b) == 0
+	if !bare {
+		s.zero = r.uvarint()
+		s.buckets = make([]bucket, 0, min(len(r.b), maxSketchBuckets))
+	}
 	index, total := int64(0), s.zero
 	for i := 0; len(r.b) > 0; i++ {
-		step := r.varint()
+		step, n := int64(1), uint64(0)
+		if version == 1 {
+			step, n = r.varint(), r.uvarint()
+		} else if n = r.uvarint(); n&1 == 1 {
+			step = r.varint()
+		}
+		if version > 1 {
+			n >>= 1
+		}
 		index += step
-		k := bucket{index: int32(index), n: r.uvarint()}
+		k := bucket{index: int32(index), n: n}
 		if r.err == nil && (i >= maxSketchBuckets || index < -100_000 || index > 100_000 || i > 0 && step <= 0 || k.n == 0 || k.n > s.count) {
 			return Sketch{}, fmt.Errorf("%w: bucket %d", errSketch, i)
 		}
 		total += k.n
 		s.buckets = append(s.buckets, k)
 	}
-	ok := finite(s.sum) && finite(s.min) && finite(s.max) && s.sum >= 0 && s.min >= 0 && s.min <= s.max && total == s.count
+	ok := finite(s.sum) && finite(s.min) && finite(s.max) && s.sum >= 0 && s.min >= 0 && s.min <= s.max && (bare || total == s.count)
 	if r.err == nil && !ok {
 		r.err = fmt.Errorf("%w: its numbers do not fit together", errSketch)
 	}

@@ -51,8 +51,12 @@ type TrendPoint struct {
 
 const (
 	// sourceRows is how many rows of a trend are read at most before a coarser span is
-	// read instead.
-	sourceRows = 1500
+	// read instead, and sourceRowsInAll those of all nodes.
+	sourceRows      = 1500
+	sourceRowsInAll = 20_000
+	// longRows is the same for the longest span but one: a month is still drawn in
+	// quarters of an hour.
+	longRows = 3000
 	// maxTrends bounds the trends of one answer, and maxPointsInAll their points.
 	maxTrends      = 256
 	maxPointsInAll = 60_000
@@ -81,27 +85,73 @@ func (s *Service) History(ctx context.Context, q HistoryQuery) (History, error) 
 	if q.From.After(now.Add(-scale.RingLength+time.Second)) && q.To.Sub(q.From) <= scale.RingLength {
 		return s.seconds(q), nil
 	}
-	span := sourceOf(now, q.From, q.To)
+	span := s.sourceOf(now, q.From, q.To, len(q.Nodes))
 	merge := int(q.To.Sub(q.From)/span)/q.Points + 1
 	b := newBuilder(&q, span, span*time.Duration(merge))
 	ctx, cancel := context.WithTimeout(ctx, historyWait)
 	defer cancel()
-	err := s.cfg.Store.Rollups(ctx, scale.RollupQuery{Span: span, Nodes: q.Nodes, From: q.From.Truncate(span), To: q.To, Signals: q.Signals},
-		func(node string, r *scale.Rollup) error {
-			b.add(node, r)
-			return nil
+	for _, node := range q.Nodes {
+		err := s.parts(now, q.From.Truncate(span), q.To, span, func(from, to time.Time, span time.Duration) error {
+			return s.cfg.Store.Rollups(ctx, scale.RollupQuery{Span: span, Nodes: []string{node}, From: from, To: to, Signals: q.Signals},
+				func(node string, r *scale.Rollup) error {
+					b.add(node, r)
+					return nil
+				})
 		})
-	if err != nil {
-		return History{}, fmt.Errorf("history: %w", err)
+		if err != nil {
+			return History{}, fmt.Errorf("history: %w", err)
+		}
 	}
 	return b.history(), nil
 }
 
-// sourceOf is the finest span that is kept since from and gives few enough rows.
-func sourceOf(now, from, to time.Time) time.Duration {
+// parts cuts a range where rows of a long span are not summed up yet: what comes
+// after that is read by the finer span.
+func (s *Service) parts(now, from, to time.Time, span time.Duration, read func(from, to time.Time, span time.Duration) error) error {
 	tiers := scale.Resolutions()
-	for _, t := range tiers {
-		if now.Sub(from) <= t.Keep && to.Sub(from)/t.Span <= sourceRows {
+	last := len(tiers) - 1
+	if span != tiers[last].Span {
+		return read(from, to, span)
+	}
+	cut := now.Add(-time.Minute).Truncate(span) // a minute, for the sum to be stored
+	if from.Before(cut) {
+		if err := read(from, earlier(to, cut), span); err != nil {
+			return err
+		}
+	}
+	if !cut.Before(to) {
+		return nil
+	}
+	return read(later(from, cut), to, tiers[last-1].Span)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// sourceOf is the finest span that is kept since from and gives few enough rows of
+// so many nodes.
+func (s *Service) sourceOf(now, from, to time.Time, nodes int) time.Duration {
+	tiers := scale.Resolutions()
+	if !s.summed.Load() {
+		tiers = tiers[:len(tiers)-1] // the longest one has holes as yet
+	}
+	for i, t := range tiers {
+		most := sourceRows
+		if i == 2 {
+			most = longRows
+		}
+		if now.Sub(from) <= t.Keep && int(to.Sub(from)/t.Span) <= min(most, max(sourceRowsInAll/max(nodes, 1), 100)) {
 			return t.Span
 		}
 	}
@@ -248,7 +298,7 @@ func (s *Service) Backtest(ctx context.Context, r scale.Rule, from, to time.Time
 	if r.Reduce != scale.EachNode && r.Reduce != scale.Highest && r.Reduce != scale.Lowest {
 		nodes = []string{""}
 	}
-	span := sourceOf(time.Now(), from, to)
+	span := min(s.sourceOf(time.Now(), from, to, 1), scale.Resolutions()[2].Span)
 	if finest := scale.Resolutions()[0]; time.Since(from) <= finest.Keep {
 		span = finest.Span // a rule's times are seconds and minutes
 	}

@@ -66,6 +66,12 @@ func TestLongHistory(t *testing.T) {
 	size, _ := p.db.Size()
 	figure(t, "%d days of %d nodes and the fleet under a load that never rests: %d rows in %s, %.2f GB: %.0f bytes a row, %.1f MB a node, %.1f KB a node and day; bound by default 4 GiB",
 		days, nodes, rows, took.Round(time.Second), float64(size)/1e9, float64(size)/float64(rows), float64(size)/1e6/float64(nodes+1), float64(size)/1e3/float64(nodes+1)/float64(days))
+	p.chill()
+	began = time.Now()
+	if err := p.service().CatchUp(p.t.Context()); err != nil {
+		p.t.Fatal(err)
+	}
+	figure(p.t, "looking for what was not summed up, once at a start, beside other work: %s", short(time.Since(began)))
 	p.queries()
 	p.upkeep()
 	p.forecast()
@@ -247,6 +253,7 @@ func (p *past) queries() {
 		for range runs {
 			p.chill()
 			s := p.service()
+			s.Summed()
 			for i := range 4 {
 				began := time.Now()
 				h, err := s.History(p.t.Context(), q)

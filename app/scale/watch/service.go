@@ -18,6 +18,9 @@ import (
 // AppendScaleLog means that none of the entries was stored, or that nobody knows.
 type Store interface {
 	PutRollups(ctx context.Context, rows []scale.NodeRollup, promote []scale.Promotion, now time.Time, bytes int64) error
+	// MissingRollups lists spans of a node that were not summed up, from a time on, and
+	// where to go on.
+	MissingRollups(ctx context.Context, node string, span time.Duration, from, until time.Time, limit int) ([]scale.Promotion, time.Time, error)
 	Rollups(ctx context.Context, q scale.RollupQuery, each func(node string, r *scale.Rollup) error) error
 	SampleNodes(ctx context.Context) ([]string, error)
 
@@ -90,6 +93,8 @@ type Service struct {
 	scribe  *scribe
 	hand    *hand
 	asks    asks
+
+	summed atomic.Bool // every span of the longest resolution that has ended is stored
 
 	own atomic.Pointer[string] // origin of this node's log, known after its first entry
 
@@ -166,6 +171,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.scribe.run(work) })
 	g.Go(func() error { return s.hand.run(work) })
 	g.Go(func() error { return s.keep(work) })
+	g.Go(func() error { return s.catchUp(work) })
 	g.Go(func() error { return s.look(work) })
 	g.Go(func() error { return s.serve(work) })
 	g.Go(func() error {
