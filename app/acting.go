@@ -37,7 +37,8 @@ func (a *App) openActing(ctx context.Context) error {
 		return fmt.Errorf("notify.allow_networks: %w", err)
 	}
 	a.acting.share.Store(1e6)
-	a.acting.gate = NewGate(a.hub.Level)
+	a.acting.gate = NewGate(a.hub.Level, a.log)
+	a.calm.Store(a.acting.gate)
 	a.acting.links = links{root: strings.TrimRight(a.cfg.PublicURL, "/")}
 	a.acting.sent = newDeliveries(a.store, a.log)
 	cfg := notify.Config{Allow: allow, From: c.From, Logger: a.log, Log: a.acting.sent.put, Past: a.acting.sent.past(ctx),

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,6 +24,7 @@ import (
 	"agentnet/app/relay/overload"
 	"agentnet/app/runbook"
 	"agentnet/app/scale"
+	"agentnet/app/scale/watch"
 )
 
 // receiver is a webhook that keeps what it gets.
@@ -134,7 +138,7 @@ func TestNotifyConfigurationIsChecked(t *testing.T) {
 func TestGateDefersUnderPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var level atomic.Uint32
-		g := app.NewGate(func() overload.Level { return overload.Level(level.Load()) })
+		g := app.NewGate(func() overload.Level { return overload.Level(level.Load()) }, nil)
 		wait := func(most time.Duration) time.Duration {
 			began := time.Now()
 			if err := g.Wait(t.Context(), app.WorkExport, most); err != nil {
@@ -159,11 +163,69 @@ func TestGateDefersUnderPressure(t *testing.T) {
 		if err := g.Wait(ctx, app.WorkExport, time.Minute); !errors.Is(err, context.Canceled) {
 			t.Errorf("stopped while waiting: got %v", err)
 		}
-		want := app.GateStats{Passed: 1, Deferred: 3, Forced: 1}
+		want := app.GateStats{Passed: 1, Deferred: 3, Forced: 1, Why: "critical load"}
 		got := g.Stats()[app.WorkExport]
 		got.Waited = 0
 		if got != want {
 			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+}
+
+// TestDeferralsAreSeen has two exports, a snapshot and a roll-up wait, and wants the
+// list and the log to say so, and each to go on in the end.
+func TestDeferralsAreSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		var level atomic.Uint32
+		g := app.NewGate(func() overload.Level { return overload.Level(level.Load()) }, slog.New(slog.NewTextHandler(&text, nil)))
+		if g.Busy(app.WorkRollup) || len(g.Deferrals()) != 0 {
+			t.Errorf("calm: got %+v, want nothing to wait", g.Deferrals())
+		}
+		level.Store(uint32(overload.Degraded))
+		began := time.Now()
+		var work sync.WaitGroup
+		for _, w := range []struct {
+			name string
+			most time.Duration
+		}{{app.WorkExport, 10 * time.Second}, {app.WorkExport, time.Hour}, {app.WorkSnapshot, 5 * time.Minute}, {app.WorkArchive, time.Hour}} {
+			work.Go(func() {
+				if err := g.Wait(t.Context(), w.name, w.most); err != nil {
+					t.Errorf("%s: %v", w.name, err)
+				}
+			})
+		}
+		synctest.Wait()
+		for range 3 { // the engine looks each ten seconds
+			if !g.Busy(app.WorkRollup) {
+				t.Error("a roll-up need not wait under pressure")
+			}
+			time.Sleep(10 * time.Second)
+		}
+		got := g.Deferrals()
+		want := []watch.Deferral{{Work: app.WorkArchive, Since: began, Why: "degraded load", Waiting: 1}, {Work: app.WorkExport, Since: began, Why: "degraded load", Waiting: 1},
+			{Work: app.WorkRollup, Since: began, Why: "degraded load", Waiting: 1}, {Work: app.WorkSnapshot, Since: began, Why: "degraded load", Waiting: 1}}
+		if !slices.Equal(got, want) {
+			t.Errorf("after half a minute: got %+v, want %+v", got, want)
+		}
+		time.Sleep(5 * time.Minute) // the snapshot does not wait longer
+		if got := g.Deferrals(); len(got) != 3 || g.Stats()[app.WorkSnapshot].Forced != 1 {
+			t.Errorf("after five minutes: got %+v, want the snapshot to have gone on", got)
+		}
+		level.Store(uint32(overload.Normal))
+		work.Wait()
+		if g.Busy(app.WorkRollup) || len(g.Deferrals()) != 0 {
+			t.Errorf("calm again: got %+v, want nothing to wait", g.Deferrals())
+		}
+		for name, s := range g.Stats() {
+			if s.Waiting != 0 || !s.Since.IsZero() || s.Waited < 5*time.Minute || s.Waited > 11*time.Minute {
+				t.Errorf("%s: got %+v", name, s)
+			}
+		}
+		for _, line := range []string{`msg="work is put off until the node is calm" work=archive reason="degraded load"`, `msg="work goes on that was put off" work=snapshot waited=5m0s at_its_deadline=true`, `msg="work goes on that was put off" work=rollup`} {
+			if strings.Count(text.String(), line) != 1 {
+				t.Errorf("the log does not say once: %s\n%s", line, text.String())
+			}
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"agentnet/app/account"
@@ -57,6 +58,7 @@ type App struct {
 	hub        *relay.Hub
 	memory     func() (used, limit int64) // nil: not known
 	scaling    *watch.Service
+	calm       atomic.Pointer[Gate] // acting.gate, for what runs before it is made
 	sockets    *ws.Server
 	web        *web.Server
 	acting     acting

@@ -40,7 +40,7 @@ func (a *App) openDoors(context.Context) error {
 	}
 	a.onClose("websockets", a.sockets.Close)
 	a.web, err = web.New(a.withAccounts(web.Config{Relay: a.relayed(), Authorizer: a.auth, Guard: a.hub, Socket: a.sockets.Handler(), Prepare: ws.Configure,
-		Readings: a.readings, Fleet: a.fleetView(), Notifier: a.acting.notifier, NotifyLog: a.store, Doctor: a.examine, Scaling: a.scaling, Pages: a.pages(), PagesEvery: a.pagesEvery, Base: c.BasePath, PublicURL: c.PublicURL, TLS: c.Encrypts(), Proxies: proxies, Limits: limits,
+		Readings: a.readings, Fleet: a.fleetView(), Notifier: a.acting.notifier, NotifyLog: a.store, Doctor: a.examine, Hold: a.holdExport, Scaling: a.scaling, Pages: a.pages(), PagesEvery: a.pagesEvery, Base: c.BasePath, PublicURL: c.PublicURL, TLS: c.Encrypts(), Proxies: proxies, Limits: limits,
 		Version: a.version, PublicPage: c.PublicPage, MetricsToken: c.Metrics.Token, MetricsPublic: c.Metrics.Public, Logger: a.log}))
 	if err != nil {
 		return fmt.Errorf("web: %w", err)

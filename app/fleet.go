@@ -107,7 +107,7 @@ func (a *App) openBroker(ctx context.Context) error {
 	if url == "" {
 		e := &a.cfg.Embedded
 		srv, err := embedded.Start(ctx, embedded.Config{Dir: filepath.Join(a.dataDir(), "embedded"), Listen: e.Listen, Password: e.Password, Logger: a.log,
-			SnapshotEvery: time.Duration(e.Snapshot), MaxBytes: int64(e.MaxBytes), MaxKeys: e.MaxKeys})
+			SnapshotEvery: time.Duration(e.Snapshot), MaxBytes: int64(e.MaxBytes), MaxKeys: e.MaxKeys, Hold: a.holdSnapshot})
 		if err != nil {
 			return fmt.Errorf("embedded redis: %w", err)
 		}

@@ -18,8 +18,9 @@ const (
 // maintain keeps the database small until ctx ends: it gives free space back each
 // hour, and forgets ended tokens each day and soon after a start.
 func (a *App) maintain(ctx context.Context) error {
-	compact, forget := time.NewTicker(compactEvery), time.NewTicker(forgetEvery)
+	compact, forget, trim := time.NewTicker(compactEvery), time.NewTicker(forgetEvery), time.NewTicker(trimEvery)
 	defer compact.Stop()
+	defer trim.Stop()
 	defer forget.Stop()
 	first := time.NewTimer(time.Minute) // not in the rush of a start
 	defer first.Stop()
@@ -29,9 +30,15 @@ func (a *App) maintain(ctx context.Context) error {
 			return nil
 		case <-first.C:
 			a.forgetTokens(ctx, time.Now())
+			a.trimLog(ctx, time.Now())
 		case now := <-forget.C:
 			a.forgetTokens(ctx, now)
+		case now := <-trim.C:
+			a.trimLog(ctx, now)
 		case <-compact.C:
+			if a.acting.gate.Wait(ctx, WorkCompact, compactMost) != nil {
+				return nil // it stops
+			}
 			a.compact(ctx)
 		}
 	}

@@ -167,7 +167,7 @@ func (p settingsPage) Kept() []dash.Keeping {
 		{What: "Accounts and sessions of people", Where: "database", Why: "to sign in; passwords as argon2id hashes, sessions as hashes with address and browser", HowLong: "accounts until deleted, sessions until they end"},
 		{What: "Audit log: who changed what, when, from which address", Where: "database", Why: "to answer for changes", HowLong: "bounded; the oldest go first; all nodes of the relay hold it"},
 		{What: "Measurements: counts, rates, latencies", Where: "database", Why: "trends, alerts and forecasts; no names of agents", HowLong: strings.Join(spans, ", "), Now: size + " " + unit + " in all"},
-		{What: "Scaling log: decisions, alerts, changes, notes", Where: "database", Why: "to explain each decision", HowLong: "for good, in a chain that shows changes"},
+		{What: "Scaling log: decisions, alerts, changes, notes", Where: "database", Why: "to explain each decision", HowLong: a.cfg.Scaling.logKept()},
 		{What: "Log of the process", Where: "standard error", Why: "to find faults; names of agents and tokens' public names, never content", HowLong: "as your service manager keeps it"},
 	}
 }

@@ -26,7 +26,7 @@ func (a *App) openScaling(ctx context.Context) (err error) {
 		Node: a.cfg.Node, Region: a.cfg.Region, Version: a.version, Engine: engine, Store: scaleStore{a.store}, Logger: a.log,
 		Prices: a.cfg.Scaling.prices(), HistoryBytes: int64(a.cfg.Scaling.HistoryBytes),
 		Notifier: a.Notifier(), Actuator: a.Actuator(),
-		Busy:    func() bool { return a.hub.Level() > 0 },
+		Busy: func() bool { return a.acting.gate.Busy(WorkRollup) }, Deferrals: a.acting.gate.Deferrals,
 		Sources: watch.Sources{Stats: a.hub.Stats, API: a.apiLatency, Host: scale.NewHost("/", runtime.NumCPU()), Broker: a.brokerHealth, Ready: a.isReady},
 	}
 	if a.node != nil {

@@ -22,6 +22,10 @@ type Scaling struct {
 
 	HistoryBytes Size `yaml:"history_bytes" default:"4GiB" help:"Size of the database from which on the oldest samples of single nodes go before their time."`
 
+	LogDays    int  `yaml:"log_days" default:"1100" help:"Days that entries of the scaling log stay in the database; 0: for ever."`
+	LogBytes   Size `yaml:"log_bytes" default:"1GiB" help:"Size of the scaling log from which on its oldest entries leave the database before their time; 0: any."`
+	LogArchive bool `yaml:"log_archive" default:"true" negatable:"" help:"Write entries that leave the database to compressed archives below scalelog in the data directory first. Off: they are gone."`
+
 	Currency      string  `yaml:"currency" default:"EUR" help:"Of the prices below."`
 	InstancePrice float64 `yaml:"instance_price" default:"0" help:"Price of one instance for an hour, for plans; 0: not known."`
 	RedisPrice    float64 `yaml:"redis_price" default:"0" help:"Price of one Redis node for an hour."`
@@ -131,6 +135,12 @@ func ReadAlertRules(name string, text []byte) ([]scale.Rule, error) {
 func (c *Config) checkScaling(k *checker) {
 	if _, err := c.engine(); err != nil {
 		k.fault("scaling and alerts", "%v", err)
+	}
+	if d := c.Scaling.LogDays; d != 0 {
+		within(k, "scaling.log_days", d, 7, 36_500) // comparisons and reports look back for days
+	}
+	if b := c.Scaling.LogBytes; b != 0 {
+		within(k, "scaling.log_bytes", b, 16<<20, 1<<50)
 	}
 	for key, v := range map[string]float64{"instance_connections": c.Scaling.InstanceConnections, "instance_messages": c.Scaling.InstanceMessages,
 		"scale_at": c.Scaling.ScaleAt, "instance_price": c.Scaling.InstancePrice, "redis_price": c.Scaling.RedisPrice, "balancer_price": c.Scaling.BalancerPrice} {

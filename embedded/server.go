@@ -44,6 +44,10 @@ type Config struct {
 	MaxKeys       int           // default 100,000
 	MaxClients    int           // TCP connections at once, default 128
 
+	// Hold is asked before a snapshot on the timer, and returns when it may be taken or
+	// ctx ends. Nil: at once. The one at a stop never waits.
+	Hold func(ctx context.Context)
+
 	// Now is the wall clock, for tests. Default time.Now.
 	Now func() time.Time
 }

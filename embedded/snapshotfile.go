@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -169,6 +170,27 @@ func (s *Server) save(clean bool) error {
 	return nil
 }
 
+// hold waits until a snapshot may be taken, or the server stops.
+func (s *Server) hold() {
+	if s.cfg.Hold == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	held := make(chan struct{})
+	defer func() { <-held }()
+	go func() {
+		defer close(held)
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	defer cancel()
+	s.cfg.Hold(ctx)
+}
+
 // keepSaving saves on a timer, when there was a change.
 func (s *Server) keepSaving() {
 	every := time.NewTicker(s.cfg.SnapshotEvery)
@@ -184,6 +206,7 @@ func (s *Server) keepSaving() {
 		if changes == last {
 			continue
 		}
+		s.hold()
 		s.meter.recount()
 		if err := s.save(false); err != nil {
 			s.cfg.Logger.Error("embedded redis: no snapshot; the last one stands", "error", err)

@@ -280,7 +280,8 @@ func deleteRollups(tx *sql.Tx, span time.Duration, from, before, limit int64) (i
 }
 
 // Rollups hands over what q chooses, by node and then by time. Signals that were
-// not asked for are empty. What each returns ends the reading.
+// not asked for are empty. What each returns ends the reading. It must not keep the
+// rollup: the next row is read into it.
 func (s *Store) Rollups(ctx context.Context, q scale.RollupQuery, each func(node string, r *scale.Rollup) error) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -321,11 +322,12 @@ func (s *Store) rollups(ctx context.Context, node string, q *scale.RollupQuery, 
 	defer rows.Close()
 	var from int64
 	var data sql.RawBytes
+	var r scale.Rollup // one for all rows: it is 2 KB
 	for rows.Next() {
 		if err := rows.Scan(&from, &data); err != nil {
 			return err
 		}
-		r := scale.Rollup{From: time.Unix(from, 0).UTC(), Span: q.Span}
+		r.From, r.Span = time.Unix(from, 0).UTC(), q.Span
 		if err := r.ReadSignals(data, q.Signals); err != nil {
 			return fmt.Errorf("node %.64q at %s: %w: %w", node, r.From.Format(time.RFC3339), ErrCorrupt, err)
 		}

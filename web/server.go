@@ -58,6 +58,8 @@ type Config struct {
 	// Scaling answers /v1/scaling and /v1/alerts. Nil: there are no such routes.
 	Scaling api.Scaling
 
+	// Hold has exports wait while the node is under pressure, most at the longest. May be nil.
+	Hold func(ctx context.Context, most time.Duration) error
 	// Doctor examines the node for /v1/doctor. May be nil.
 	Doctor func(context.Context) []doctor.Finding
 
@@ -177,7 +179,7 @@ func New(cfg Config) (*Server, error) {
 			now := s.page.Now()
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
 		},
-		Doctor: cfg.Doctor, Seen: s.seen, Orders: cfg.Pages.Orders, Roster: cfg.Pages.Agents,
+		Hold: cfg.Hold, Doctor: cfg.Doctor, Seen: s.seen, Orders: cfg.Pages.Orders, Roster: cfg.Pages.Agents,
 		Session: s.session, Access: s.keeper(), Record: s.recorder(),
 		Notifier: cfg.Notifier, NotifyLog: cfg.NotifyLog,
 		Logger: cfg.Logger,

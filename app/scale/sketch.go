@@ -80,6 +80,10 @@ func (s *Sketch) Merge(o *Sketch) {
 	s.count += o.count
 	s.sum += o.sum
 	s.zero += o.zero
+	if len(s.buckets) == 0 {
+		s.buckets = slices.Clone(o.buckets)
+		return
+	}
 	i := 0
 	for _, b := range o.buckets { // both rise: one walk finds all places
 		for i < len(s.buckets) && s.buckets[i].index < b.index {

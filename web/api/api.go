@@ -83,6 +83,9 @@ type Config struct {
 	Orders Orders
 	// Roster lists agents of all nodes. Nil: its route is not there.
 	Roster Roster
+	// Hold has an export wait while the node is under pressure, most at the longest.
+	// Nil: none waits.
+	Hold func(ctx context.Context, most time.Duration) error
 	// Doctor examines the node. Nil: it cannot.
 	Doctor func(context.Context) []doctor.Finding
 	// Seen tells how a request arrived; its Peer is hidden from strangers. Nil: only

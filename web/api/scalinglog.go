@@ -156,13 +156,27 @@ func (a *API) scalingLogExport(c *fiber.Ctx, _ *relay.Identity) error {
 	return nil
 }
 
+// How long an export waits for calm before its first page, and before each other:
+// under pressure it is slow, and comes to its end.
+const (
+	exportHold = 10 * time.Second
+	exportPace = 250 * time.Millisecond
+)
+
 func (a *API) exportLog(w *bufio.Writer, f scale.LogFilter, table bool) error {
 	if table {
 		if err := writeRows(w, [][]string{logHeading()}); err != nil {
 			return err
 		}
 	}
+	hold := exportHold
 	for {
+		if a.cfg.Hold != nil {
+			if err := a.cfg.Hold(a.ctx, hold); err != nil {
+				return err
+			}
+			hold = exportPace
+		}
 		ctx, cancel := context.WithTimeout(a.ctx, operationTimeout)
 		page, err := a.cfg.Scaling.Log(ctx, f)
 		cancel()

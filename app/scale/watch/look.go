@@ -27,10 +27,13 @@ const (
 	learnFrom = 35 * 24 * time.Hour
 	// horizon is how far ahead a forecast is checked, and lead how far ahead the fleet
 	// is scaled by it: a step of the forecast and a start.
-	horizon   = 3 * time.Hour
-	lead      = 20 * time.Minute
-	lookWait  = 20 * time.Second
-	measureBy = 7 * 24 * time.Hour
+	horizon  = 3 * time.Hour
+	lead     = 20 * time.Minute
+	lookWait = 20 * time.Second
+	// Longest waits for a busy node.
+	compareMost = 10 * time.Minute
+	learnMost   = time.Hour
+	measureBy   = 7 * 24 * time.Hour
 )
 
 // Measured is what the samples say of one instance.
@@ -69,23 +72,26 @@ func (s *Service) look(ctx context.Context) error {
 	learn := time.NewTimer(2 * time.Second)
 	defer learn.Stop()
 	var due map[string]bool
+	compared, learnt := time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-compare.C:
 			compare.Reset(compareEvery)
-			if s.busy() {
+			if s.busy() && now.Sub(compared) < compareMost {
 				continue
 			}
+			compared = now
 			s.compare(ctx, now)
 			due = s.trigger(due, now)
 		case <-learn.C:
 			learn.Reset(learnEvery)
-			if s.busy() {
+			if s.busy() && time.Since(learnt) < learnMost {
 				learn.Reset(time.Minute)
 				continue
 			}
+			learnt = time.Now()
 			s.learn(ctx, time.Now())
 		}
 	}

@@ -75,9 +75,11 @@ type Config struct {
 	// 0: only age does.
 	HistoryBytes int64
 	// Busy says that what is not urgent is to wait: history, forecasts, comparisons.
-	// Nil: never. None of them waits longer than a minute.
-	Busy   func() bool
-	Logger *slog.Logger
+	// Nil: never. Storing waits a minute at most, comparisons ten, forecasts an hour.
+	Busy func() bool
+	// Deferrals lists what waits for calm now, for Status. Nil: nothing does.
+	Deferrals func() []Deferral
+	Logger    *slog.Logger
 }
 
 // A Service runs the engine. Its methods may be called concurrently.

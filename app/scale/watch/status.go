@@ -63,6 +63,16 @@ type Work struct {
 	LostEntries uint64  `json:"lost_entries" doc:"Entries of the log that could not be written."`
 	Waiting     int     `json:"waiting_entries" doc:"Groups of entries that wait to be written."`
 	Untold      uint64  `json:"untold" doc:"Notices that nobody took in time."`
+
+	Deferred []Deferral `json:"deferred" doc:"What waits until the node is calm."`
+}
+
+// A Deferral is work that nobody waits for and that is put off.
+type Deferral struct {
+	Work    string    `json:"work"`
+	Since   time.Time `json:"since"`
+	Why     string    `json:"why"`
+	Waiting int       `json:"waiting" doc:"How many of its kind wait."`
 }
 
 // Status tells where scaling stands.
@@ -78,6 +88,10 @@ func (s *Service) Status() Status {
 	}
 	s.mu.Unlock()
 	out.Work.LostEntries, out.Work.Waiting = s.scribe.lost()
+	out.Work.Deferred = []Deferral{}
+	if s.cfg.Deferrals != nil {
+		out.Work.Deferred = s.cfg.Deferrals()
+	}
 	s.hand.mu.Lock()
 	out.Work.Untold = s.hand.held
 	s.hand.mu.Unlock()
