@@ -3,7 +3,7 @@
 # long form of another package's test, and records the figures in
 # scripts/bench/results/soak-NAME.md.
 #
-#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log, or all
+#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log, or all
 #
 # Sizes are set by the environment (E2E_AGENTS, E2E_SECONDS, … as below); what is
 # given counts before the default of the long form. RESULTS is another directory
@@ -11,8 +11,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log, or all"}
-[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log"
+names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log, or all"}
+[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log"
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
 work=$(mktemp -d)
@@ -105,6 +105,27 @@ soak() (
 		default E2E_ROUNDS 9
 		default E2E_RATE 2
 		;;
+	stop)
+		test=TestClusterStop
+		default E2E_CLIENTS 3000
+		default E2E_MESSAGES 300
+		;;
+	rebalance)
+		test=TestClusterRebalance
+		default E2E_AGENTS 1500
+		default E2E_REBALANCE_PER_S 10
+		default E2E_RATE 1
+		;;
+	leader)
+		test=TestClusterLeader
+		default E2E_ROUNDS 10
+		;;
+	reunion)
+		test=TestClusterReunion
+		default E2E_AGENTS 200
+		default E2E_ROUNDS 6
+		default E2E_SECONDS 30
+		;;
 	trouble)
 		test=TestClusterRedisTrouble
 		default E2E_SECONDS 30
@@ -127,7 +148,7 @@ soak() (
 		default SCALELOG_ROUNDS 200
 		;;
 	*)
-		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed trouble region viewers engine history log, or all" >&2
+		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log, or all" >&2
 		exit 2
 		;;
 	esac

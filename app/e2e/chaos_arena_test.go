@@ -93,6 +93,7 @@ type arena struct {
 	started time.Time
 	calm    atomic.Bool // no more faults, no more messages
 	gentle  bool        // agents neither lose connections nor leave by themselves
+	led     bool        // members go to the nodes that they are told of
 	kills   []int64     // when nodes were killed
 	tcpCuts [cutKinds]atomic.Int64
 	resumes atomic.Int64

@@ -57,9 +57,11 @@ func (m *member) begin() {
 	c, err := client.Dial(context.Background(), client.Config{
 		URL: m.arena.p.url, Token: m.arena.p.token, Agent: agentName(m.index), Encoding: wire.Encoding(m.rnd.IntN(wire.Encodings)), Patient: true,
 		Backoff: client.Backoff{Min: 20 * time.Millisecond, Max: 300 * time.Millisecond}, CloseTimeout: time.Second,
-		NetDial: func(context.Context, string, string) (net.Conn, error) {
+		NetDial: func(_ context.Context, _, at string) (net.Conn, error) {
 			addr := m.arena.p.addr
-			if !direct && !m.arena.calm.Load() {
+			if m.arena.led && at != addr {
+				addr = at
+			} else if !direct && !m.arena.calm.Load() {
 				addr = m.arena.proxy.Addr()
 			}
 			conn, err := dial(addr, 0, 0)

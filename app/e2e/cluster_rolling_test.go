@@ -26,10 +26,10 @@ channels: [{match: ["**"], recent_count: 4096, recent_bytes: 8MiB}]
 // recorded.
 func populate(t *testing.T, w *town, agents int, perSecond float64, gentle bool, act func(a *arena)) (a *arena, faults []fault) {
 	a = newArena(t, w.gate(), agents, max(4, agents/25))
-	a.gentle = gentle
+	a.gentle, a.led = gentle, w.led
 	var actors []actor
 	for i := range agents {
-		if i%3 == 0 {
+		if i%3 == 0 || w.led {
 			actors = append(actors, newMember(a, i, 7, perSecond))
 		} else {
 			actors = append(actors, newRawActor(a, i, 7, perSecond))

@@ -21,6 +21,7 @@ type town struct {
 	houses []*house
 	front  *link.Proxy
 	token  string // made on the first node, taken by all
+	led    bool   // all who live in it use the Go client, and go where nodes send them
 
 	mu    sync.Mutex
 	nodes []*process // nil while a house is empty

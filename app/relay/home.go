@@ -33,6 +33,8 @@ type footing struct {
 	asked   uint64 // the Sync that is waited for
 	answer  chan bool
 	astray  bool             // no home was found in time: commands are refused until one is
+	lives   []wire.Since     // earlier epochs, and how far this node had followed them; a split's end may bring one back
+	heard   uint64           // offsets up to here are not passed: subscribers had them in an earlier life of the epoch
 	far     map[string]int64 // nodes with somebody who wants presence events, until when
 	unsure  int              // sweeps until all of them have told this node, which has just begun to hear the channel
 }
@@ -342,8 +344,13 @@ func (c *channel) takeState(t *Turn, v *parcel.State) {
 	case c.epoch != v.Epoch && !c.settled:
 		c.epoch = strings.Clone(v.Epoch)
 		c.window.Reset(first - 1)
-	case c.epoch != v.Epoch, first > c.window.Last()+1:
-		c.skipTo(t, strings.Clone(v.Epoch), first-1)
+	case c.epoch != v.Epoch:
+		at := max(first-1, min(c.lived(v.Epoch), v.Last))
+		c.skipTo(t, strings.Clone(v.Epoch), at)
+		c.window.Reset(first - 1)
+		c.heard = at
+	case first > c.window.Last()+1:
+		c.skipTo(t, c.epoch, first-1)
 	}
 	c.settled = true
 	for i := range v.List {
@@ -366,10 +373,33 @@ func (c *channel) takePub(t *Turn, v *parcel.Pub) bool {
 	c.window.Append(p.Offset, size, p.TimeMS, p)
 	c.lastMS, c.quiet = p.TimeMS, 0
 	c.count++
-	if len(c.subs) > 0 {
+	if len(c.subs) > 0 && p.Offset > c.heard {
 		c.queuePass(t, p, size)
 	}
 	return true
+}
+
+// livesMax bounds the epochs that a channel remembers.
+const livesMax = 4
+
+// lived is how far subscribers of this node had come in an earlier epoch; 0: it is
+// not known to them. c.mu must be held.
+func (c *channel) lived(epoch string) uint64 {
+	for _, l := range c.lives {
+		if l.Epoch == epoch {
+			return l.Offset
+		}
+	}
+	return 0
+}
+
+// leaveEpoch remembers how far the channel has come in its epoch. c.mu must be held.
+func (c *channel) leaveEpoch() {
+	c.lives = slices.DeleteFunc(c.lives, func(l wire.Since) bool { return l.Epoch == c.epoch })
+	if len(c.lives) == livesMax {
+		c.lives = slices.Delete(c.lives, 0, 1)
+	}
+	c.lives = append(c.lives, wire.Since{Epoch: c.epoch, Offset: c.window.Last()})
 }
 
 // queuePass leaves p to the next pass. c.mu must be held.
@@ -445,7 +475,10 @@ func (c *channel) skipTo(t *Turn, epoch string, offset uint64) {
 		sub.index = -1
 		c.subs[i] = fresh
 	}
-	c.epoch = epoch
+	if !same {
+		c.leaveEpoch()
+	}
+	c.epoch, c.heard = epoch, 0
 	c.waiting, c.waitSize = nil, 0
 	c.window.Reset(offset)
 }
