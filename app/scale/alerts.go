@@ -146,6 +146,11 @@ func (s *Alerts) reading(r *Rule, f *Fleet) Reading {
 		out.Value = t.Sum
 	}
 	if r.OfCapacity {
+		if r.Signal == MessagesIn && s.capacity.Guessed() && f.Calm() {
+			// The document's alert table has no such row, and its planning number says
+			// nothing of a machine that is not even warm.
+			return Reading{State: Idle}
+		}
 		n := 1
 		if r.Reduce == Sum {
 			// A silent node adds neither to the load nor to what carries it.

@@ -159,6 +159,16 @@ func (f *Fleet) Region(name string) Fleet {
 	return part
 }
 
+// Calm reports whether processors and memory are known on every live node and below
+// what the document's alert table warns of. What a guessed capacity says of a calm
+// fleet is no reason for anything.
+func (f *Fleet) Calm() bool {
+	cpu, memory := threshold(TableAlerting, "CPU Utilization", ">70%").Value, threshold(TableAlerting, "Memory Usage", ">70%").Value
+	c, m := f.Total(CPU), f.Total(Memory)
+	n := len(f.Nodes)
+	return n > 0 && c.Known == n && m.Known == n && c.Max <= cpu && m.Max <= memory
+}
+
 // DarkBeside lists the nodes of all regions but one that are silent as a whole. A
 // single silent node is the business of its own region's leader.
 func (f *Fleet) DarkBeside(region string) (dark []Node) {

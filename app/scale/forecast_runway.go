@@ -223,6 +223,9 @@ type LimitRow struct {
 	Name   string `json:"name"`
 	SetBy  string `json:"set_by,omitempty"` // where the limit comes from
 	Runway Runway `json:"runway"`
+	// Guessed says that the limit follows from the document's capacity of a node, and
+	// not from anything that was measured or configured here.
+	Guessed bool `json:"guessed,omitempty"`
 }
 
 // FirstToBreak sorts rows by what is reached first; what is not rising or not

@@ -26,6 +26,10 @@ func DocumentCapacity() Capacity {
 	return Capacity{Connections: 1000, Messages: 100, ScaleAt: 200, Source: "document: capacity metrics and auto-scaling configuration"}
 }
 
+// Guessed reports whether the capacity is the document's, which knows nothing of
+// this machine: a label for a default, and no evidence.
+func (c Capacity) Guessed() bool { return c.withDefaults() == DocumentCapacity() }
+
 // withDefaults fills what is zero from the document.
 func (c Capacity) withDefaults() Capacity {
 	d := DocumentCapacity()

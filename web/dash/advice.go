@@ -3,6 +3,7 @@ package dash
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -13,12 +14,17 @@ import (
 // admin can make. What was looked at and is not needed is told too.
 func (b *Board) advise(r *request, sc Scaling, rows []limitRow, st *watch.Status) (cards []adviceCard, looked []string) {
 	d := &st.Decision
+	guess := guessing(sc) && slices.Contains([]string{scale.Connections.String(), scale.MessagesIn.String()}, d.Winner)
 	if st.Mode != scale.Act && d.Desired != d.Live && d.Live > 0 && !d.At.IsZero() {
 		cards = append(cards, countAdvice(d, st))
 	} else if d.Live > 0 && d.Recommended > st.Max {
 		cards = append(cards, boundAdvice(d, st))
 	} else {
 		looked = append(looked, "another count of nodes: "+orNone(st.Reason))
+	}
+	if guess && len(cards) > 0 {
+		cards[0].kind, cards[0].word = "info", "Can wait"
+		cards[0].risk = "Processors and memory are calm, and what a node holds is only the scaling document's default: measure it first (agentnet bench --calibrate). " + cards[0].risk
 	}
 	for i := range rows {
 		row := &rows[i]

@@ -133,7 +133,7 @@ var sources = map[scale.Signal]string{scale.Memory: "memory of the control group
 	scale.ErrorRate: "alert rules", scale.DeliveryP95: "alert rules", scale.APIP95: "alert rules"}
 
 func (b *Board) limitRows(r *request, sc Scaling, out *watch.Outlook) (rows []limitRow) {
-	_, capacity := sc.Rules()
+	capacity := bestCapacity(sc)
 	f := sc.Fleet()
 	week := b.usual(r, sc)
 	for _, h := range headroom(sc, out.Limits) {

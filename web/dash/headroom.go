@@ -25,6 +25,24 @@ type headroomRow struct {
 	missing         bool
 	runway          *scale.Runway
 	setBy           string
+	guessed         bool // by the document's capacity, and the machine is calm
+}
+
+// bestCapacity is what one node is known to hold: configured, calibrated, measured
+// from samples, or the document's.
+func bestCapacity(sc Scaling) scale.Capacity {
+	_, c := sc.Rules()
+	if c.Guessed() {
+		c = sc.Planner().Capacity
+	}
+	return c
+}
+
+// guessing reports whether the capacity is only the document's while processors and
+// memory are calm: nothing that follows from it alone is a reason to act.
+func guessing(sc Scaling) bool {
+	f := sc.Fleet()
+	return bestCapacity(sc).Guessed() && f.Calm()
 }
 
 // resources are the signals that have a limit, as the rows are named.
@@ -39,7 +57,9 @@ var resources = []struct {
 // hold the thresholds; the fullest row comes first.
 func headroom(sc Scaling, limits []scale.LimitRow) []headroomRow {
 	f := sc.Fleet()
-	rules, capacity := sc.Rules()
+	rules, _ := sc.Rules()
+	capacity := bestCapacity(sc)
+	guess := capacity.Guessed() && f.Calm()
 	var out []headroomRow
 	for _, res := range resources {
 		row := headroomRow{name: res.name, signal: res.signal, ofCapacity: res.use, where: "fleet"}
@@ -83,7 +103,9 @@ func headroom(sc Scaling, limits []scale.LimitRow) []headroomRow {
 			}
 			row.crit = 1
 		}
+		row.guessed = guess && res.signal.Additive()
 		switch {
+		case row.guessed: // a default says nothing of a machine that is calm
 		case row.crit > 0 && row.now > row.crit:
 			row.kind = "crit"
 		case row.warn > 0 && row.now > row.warn:

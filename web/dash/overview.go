@@ -246,7 +246,7 @@ func (b *Board) load(r *request, o *overviewView) {
 			{Head: "Delivery latency, ms", Height: 92, Lines: []ui.Line{{Name: "p95", Points: p95, End: true, Gap: gap}, {Name: "p50", Class: "ln ln2", Points: p50, Gap: gap}}},
 		}}
 	if sc := b.cfg.Sources.Scaling; sc != nil {
-		_, capacity := sc.Rules()
+		capacity := bestCapacity(sc)
 		f := sc.Fleet()
 		if most, ok := capacity.Of(scale.MessagesIn, max(1, f.Live())); ok && peak(messages) > most/8 {
 			c.Panels[0].Limits = append(c.Panels[0].Limits, ui.Limit{V: most, Label: "capacity " + ui.Rate(most)})

@@ -21,6 +21,7 @@ type verdict struct {
 	used                       float64 // share of safe capacity in use
 	known                      bool
 	fullest                    string // what is used most
+	guessed                    string // what only a guessed capacity complains of; "" for nothing
 }
 
 // judge looks at readiness, alerts, load and what is reached next, in this order.
@@ -34,6 +35,7 @@ func (b *Board) judge(n *notices) verdict {
 		}
 	}
 	b.measure(&v)
+	alerts, critical := b.weighty(&v, n)
 	v.headline = b.use(&v, s)
 	switch {
 	case s.Draining:
@@ -42,19 +44,23 @@ func (b *Board) judge(n *notices) verdict {
 	case len(v.reasons) > 0:
 		v.kind, v.word, v.headline = "crit", "Act now", "This node should get no new agents now: "+reasonWords(v.reasons)+"."
 		return v
-	case n.critical > 0:
+	case critical > 0:
 		v.kind, v.word = "crit", "Act now"
-		v.headline = alertSentence(b.cfg.Sources.Scaling, &n.alerts[0]) + "."
+		v.headline = alertSentence(b.cfg.Sources.Scaling, &alerts[0]) + "."
 	case s.Level == "degraded" || s.Level == "critical":
 		v.kind, v.word = "warn", "Under load"
 		v.headline = "The relay is busy: its level is " + s.Level + ". It holds back what matters least first."
-	case n.firing > 0:
+	case len(alerts) > 0:
 		v.kind, v.word = "warn", "Act soon"
-		v.headline = alertSentence(b.cfg.Sources.Scaling, &n.alerts[0]) + "."
+		v.headline = alertSentence(b.cfg.Sources.Scaling, &alerts[0]) + "."
 	case v.used > 1:
 		v.kind, v.word = "warn", "Act soon"
 	case v.first != nil && v.first.Runway.Days <= actSoon:
 		v.kind, v.word = "warn", "Act soon"
+	case v.guessed != "":
+		v.word = "Fine, not yet measured"
+		v.headline = "Processors and memory are calm. " + v.guessed + " above the scaling document's default for a node, which says nothing of this machine."
+		v.lead = "What it really holds is learnt from its own samples, or measured at once by agentnet bench --calibrate."
 	}
 	if v.lead == "" {
 		v.lead = b.leadSentence(&v, &now)
@@ -68,19 +74,58 @@ func (b *Board) measure(v *verdict) {
 	if sc == nil {
 		return
 	}
+	guess := guessing(sc)
 	for _, row := range b.outlook().Limits {
+		if guess && row.Guessed {
+			continue
+		}
 		if row.Runway.State == scale.RunwayRising {
 			v.first = &row
 			break
 		}
 	}
 	for _, row := range headroom(sc, b.outlook().Limits) {
+		if row.guessed {
+			if v.guessed == "" && row.crit > 0 && row.now > row.crit {
+				v.guessed = row.name + " are"
+			}
+			continue
+		}
 		if row.crit > 0 && row.ofCapacity {
 			if used := row.now / row.crit; !v.known || used > v.used {
 				v.used, v.known, v.fullest = used, true, row.name
 			}
 		}
 	}
+}
+
+// weighty leaves out alerts that only a guessed capacity raises on a calm machine,
+// and counts the critical ones of the rest.
+func (b *Board) weighty(v *verdict, n *notices) (alerts []scale.Alert, critical int) {
+	sc := b.cfg.Sources.Scaling
+	if sc == nil || len(n.alerts) == 0 {
+		return n.alerts, n.critical
+	}
+	list, capacity := sc.Rules()
+	f := sc.Fleet()
+	guess, unmeasured := capacity.Guessed() && f.Calm(), guessing(sc)
+	rules := make(map[string]*scale.Rule, len(list))
+	for i := range list {
+		rules[list[i].Name] = &list[i]
+	}
+	for _, a := range n.alerts {
+		r := rules[a.Rule]
+		if guess && r != nil && r.OfCapacity {
+			if v.guessed == "" && unmeasured {
+				v.guessed = signalName(r.Signal) + " are"
+			}
+			continue
+		}
+		if alerts = append(alerts, a); r != nil && r.Severity == scale.Critical {
+			critical++
+		}
+	}
+	return alerts, critical
 }
 
 // use is the sentence of a calm day.

@@ -267,7 +267,7 @@ func hindcast(s scale.Series) []Predicted {
 // limitRows says for each limit when it is reached.
 func (s *Service) limitRows(points []scale.Point, span time.Duration) []scale.LimitRow {
 	p := s.engine.Policy()
-	_, c := s.engine.Rules()
+	c := s.Planner().Capacity
 	at := func(v float64) float64 { return v }
 	var rows []scale.LimitRow
 	for _, l := range []struct {
@@ -281,7 +281,7 @@ func (s *Service) limitRows(points []scale.Point, span time.Duration) []scale.Li
 		{"processors", "the processors of the nodes", scale.CPU, 1},
 		{"file descriptors", "the limit of open files", scale.Descriptors, 1},
 	} {
-		row := scale.LimitRow{Name: l.name, SetBy: l.by, Runway: scale.Runway{State: scale.RunwayUnknown}}
+		row := scale.LimitRow{Name: l.name, SetBy: l.by, Runway: scale.Runway{State: scale.RunwayUnknown}, Guessed: l.signal.Additive() && c.Guessed()}
 		if series, err := scale.SeriesOf(points, l.signal, span); err == nil {
 			row.Runway = scale.DaysUntil(series, l.limit)
 		}
