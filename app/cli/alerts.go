@@ -23,6 +23,7 @@ type alertsCommands struct {
 	Silence   alertsSilence   `cmd:"" help:"Keep alerts from being told until an end."`
 	Unsilence alertsUnsilence `cmd:"" help:"End a silence."`
 	Rules     alertsRules     `cmd:"" help:"List the rules in force."`
+	Rule      alertsRule      `cmd:"" help:"Make, change, disable or take back one rule at run time, on all nodes."`
 	Test      alertsTest      `cmd:"" help:"Say when a rule would have fired on the stored samples."`
 }
 
@@ -217,7 +218,7 @@ func (c *alertsTest) Run(ctx context.Context, env *Env) error {
 	body := map[string]any{"range": time.Duration(c.Range).String()}
 	switch {
 	case c.File != "":
-		rule, err := c.fromFile()
+		rule, err := ruleFromFile(c.File, c.Rule)
 		if err != nil {
 			return err
 		}
@@ -252,22 +253,22 @@ func (c *alertsTest) Run(ctx context.Context, env *Env) error {
 	return table.Flush()
 }
 
-// fromFile reads the rule from a configuration: the named one, or the only one.
-func (c *alertsTest) fromFile() (scale.Rule, error) {
-	raw, err := os.ReadFile(c.File)
+// ruleFromFile reads the rule from a configuration: the named one, or the only one.
+func ruleFromFile(file, name string) (scale.Rule, error) {
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return scale.Rule{}, usagef("--file: %v", err)
 	}
-	rules, err := app.ReadAlertRules(c.File, raw)
+	rules, err := app.ReadAlertRules(file, raw)
 	if err != nil {
 		return scale.Rule{}, usagef("--file: %v", err)
 	}
-	at := slices.IndexFunc(rules, func(r scale.Rule) bool { return r.Name == c.Rule })
-	if c.Rule == "" && len(rules) == 1 {
+	at := slices.IndexFunc(rules, func(r scale.Rule) bool { return r.Name == name })
+	if name == "" && len(rules) == 1 {
 		at = 0
 	}
 	if at < 0 {
-		return scale.Rule{}, usagef("--file: %s holds %d rules under alerts.rules, and none is %q", c.File, len(rules), c.Rule)
+		return scale.Rule{}, usagef("--file: %s holds %d rules under alerts.rules, and none is %q", file, len(rules), name)
 	}
 	return rules[at], nil
 }

@@ -58,6 +58,9 @@ func (s *Alerts) Observe(f *Fleet) []Judgement {
 	var out []Judgement
 	for i := range s.rules {
 		r := &s.rules[i]
+		if r.Disabled {
+			continue
+		}
 		if r.Reduce != EachNode {
 			out = s.judge(out, r, "", s.reading(r, f), now)
 			continue

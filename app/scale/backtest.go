@@ -92,6 +92,7 @@ const maxEpisodes = 1000
 // The points are in the order of time; those of one moment form one fleet.
 func Backtest(r Rule, c Capacity, points []Point) (Backtested, error) {
 	r.InhibitedBy = nil // the other rules are not run
+	r.Disabled = false  // it is asked what it would do if it ran
 	set, err := NewAlerts([]Rule{r}, c)
 	if err != nil {
 		return Backtested{}, fmt.Errorf("backtest: %w", err)

@@ -77,7 +77,7 @@ func (e *Engine) SetRules(now time.Time, actor string, rules []Rule, c Capacity)
 		return Entry{}, err
 	}
 	for key, a := range e.alerts.all {
-		if _, kept := next.Rule(a.Rule); kept {
+		if r, kept := next.Rule(a.Rule); kept && !r.Disabled {
 			next.all[key] = a
 		}
 	}

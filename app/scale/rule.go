@@ -132,6 +132,8 @@ type Rule struct {
 	Response string `json:"response,omitempty"` // what to do
 	Runbook  string `json:"runbook,omitempty"`  // which runbook says how, such as disk-full
 	Source   string `json:"source,omitempty"`   // where the numbers come from
+
+	Disabled bool `json:"disabled,omitempty"` // it is kept and not run
 }
 
 // maxRules bounds the rules of one engine.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"agentnet/app/relay"
@@ -21,8 +22,12 @@ func (a *API) alertRoutes() []Route {
 			Summary: "Alerts that are not at rest, firing first, and the silences that hold."},
 		{Method: "GET", Path: "/v1/alerts/history", Name: "alerts.history", Access: Viewer, Query: LogQuery{}, Reply: LogReply{}, handle: a.alertHistory, Codes: codes(),
 			Summary: "What alerts did, from the scaling log: the newest entry first.", Doc: "Takes the filters of /v1/scaling/log, but for kinds."},
-		{Method: "GET", Path: "/v1/alerts/rules", Name: "alerts.rules", Access: Viewer, Reply: RulesReply{}, handle: a.alertRules, Codes: codes(),
-			Summary: "The alert rules in force."},
+		{Method: "GET", Path: "/v1/alerts/rules", Name: "alerts.rules", Access: Viewer, Query: RulesQuery{}, Reply: RulesReply{}, handle: a.alertRules, Codes: codes(),
+			Summary: "The alert rules in force, and where each comes from."},
+		{Method: "PUT", Path: "/v1/alerts/rules/:rule", Name: "alerts.rule.set", Access: Operator, Body: RuleBody{}, Reply: scale.LogEntry{}, handle: a.setAlertRule, Codes: codes(),
+			Summary: "Makes a rule, or puts one in the place of its namesake.", Doc: "With disabled it is kept and not run. It holds over restarts, on all nodes; the configuration's own is not lost: DELETE brings it back. Try it before with /v1/alerts/backtest."},
+		{Method: "DELETE", Path: "/v1/alerts/rules/:rule", Name: "alerts.rule.drop", Access: Operator, Reply: scale.LogEntry{}, handle: a.dropAlertRule, Codes: codes(wire.NotFound),
+			Summary: "Takes a rule that was made here away, or a changed one back to what the configuration says."},
 		{Method: "PUT", Path: "/v1/alerts/rules", Name: "alerts.rules.set", Access: Admin, Body: RulesBody{}, Reply: scale.LogEntry{}, handle: a.setAlertRules, Codes: codes(),
 			Summary: "Puts other rules in place of the configured ones.", Doc: "It holds over restarts, on all nodes; without rules the configured ones count again. Alerts of rules that stay keep their state."},
 		{Method: "POST", Path: "/v1/alerts/backtest", Name: "alerts.backtest", Access: Viewer, Body: BacktestBody{}, Reply: scale.Backtested{}, handle: a.backtestRule, Codes: codes(wire.Overloaded),
@@ -103,15 +108,63 @@ func (a *API) alertHistory(c *fiber.Ctx, id *relay.Identity) error {
 	return a.scalingLog(c, id)
 }
 
+// RulesQuery chooses the form.
+type RulesQuery struct {
+	Format string `query:"format" enum:"json,csv" default:"json"`
+}
+
 // RulesReply lists rules.
 type RulesReply struct {
-	Rules    []scale.Rule   `json:"rules"`
-	Capacity scale.Capacity `json:"capacity" doc:"Of one instance, which shares of capacity are of."`
+	Rules    []scale.Rule            `json:"rules"`
+	Origins  map[string]watch.Origin `json:"origins" doc:"Where each rule comes from, by name: configuration, changed (in the place of the configured one), or stored (made here)."`
+	Capacity scale.Capacity          `json:"capacity" doc:"Of one instance, which shares of capacity are of."`
 }
 
 func (a *API) alertRules(c *fiber.Ctx, _ *relay.Identity) error {
 	rules, capacity := a.cfg.Scaling.Rules()
-	return writeJSON(c, http.StatusOK, RulesReply{Rules: append([]scale.Rule{}, rules...), Capacity: capacity})
+	origins := a.cfg.Scaling.Origins()
+	if !asTable(c) {
+		return writeJSON(c, http.StatusOK, RulesReply{Rules: append([]scale.Rule{}, rules...), Origins: origins, Capacity: capacity})
+	}
+	rows := [][]string{{"rule", "origin", "disabled", "severity", "class", "signal", "of_capacity", "below", "threshold", "clear", "for_s", "keep_firing_s", "response", "source"}}
+	for i := range rules {
+		r := &rules[i]
+		rows = append(rows, []string{r.Name, string(origins[r.Name]), strconv.FormatBool(r.Disabled), r.Severity.String(), r.Class.String(), r.Signal.String(), strconv.FormatBool(r.OfCapacity), strconv.FormatBool(r.Below),
+			decimal(r.Threshold), decimal(r.Clear), decimal(r.For.Seconds()), decimal(r.KeepFiring.Seconds()), r.Response, r.Source})
+	}
+	return writeTable(c, "rules", rows)
+}
+
+// RuleBody is one rule.
+type RuleBody struct {
+	scale.Rule
+	Reason string `json:"reason,omitempty" doc:"For the scaling log."`
+}
+
+func (a *API) setAlertRule(c *fiber.Ctx, id *relay.Identity) error {
+	var b RuleBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	name, err := named(c, "rule")
+	if err != nil {
+		return err
+	}
+	if b.Name == "" {
+		b.Name = name
+	}
+	if b.Name != name {
+		return &wire.Error{Code: wire.BadFrame, Message: "name: the body names another rule than the path"}
+	}
+	return a.operate(c, id, watch.Command{Op: watch.OpRule, Rule: &b.Rule, Reason: b.Reason})
+}
+
+func (a *API) dropAlertRule(c *fiber.Ctx, id *relay.Identity) error {
+	name, err := named(c, "rule")
+	if err != nil {
+		return err
+	}
+	return a.operate(c, id, watch.Command{Op: watch.OpUnrule, ID: name})
 }
 
 // RulesBody are rules.

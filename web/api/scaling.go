@@ -36,6 +36,7 @@ type Scaling interface {
 	Alerts() []scale.Alert
 	Silences() []scale.Silence
 	Rules() ([]scale.Rule, scale.Capacity)
+	Origins() map[string]watch.Origin
 	Backtest(ctx context.Context, r scale.Rule, from, to time.Time) (scale.Backtested, error)
 	Calibrate(m scale.Measurement, secondsPerMessage float64, now time.Time) (scale.Capacity, error)
 	Do(ctx context.Context, c watch.Command) (scale.LogEntry, error)

@@ -49,6 +49,7 @@ type ruleRow struct {
 	kind, word           string
 	path                 string
 	chosen               bool
+	origin               string
 }
 
 // Notifications are the ways to tell people. *notify.Notifier is one.
@@ -70,6 +71,7 @@ func (b *Board) alerts(r *request) (*view, error) {
 	}
 	v.scaling = true
 	rules, _ := sc.Rules()
+	origins := sc.Origins()
 	states := map[string][3]int{} // firing, pending, silenced, by rule
 	for _, a := range sc.Alerts() {
 		n := states[a.Rule]
@@ -89,6 +91,7 @@ func (b *Board) alerts(r *request) (*view, error) {
 	v.silenced = sc.Silences()
 	for i := range rules {
 		v.rules = append(v.rules, ruleRowOf(r, &rules[i], states[rules[i].Name]))
+		v.rules[i].origin = originWord(origins[rules[i].Name])
 	}
 	v.lead = alertsLead(v)
 	rng := r.during("30d")
@@ -96,7 +99,16 @@ func (b *Board) alerts(r *request) (*view, error) {
 	if name := r.query.Get("rule"); name != "" {
 		if i := slices.IndexFunc(rules, func(x scale.Rule) bool { return x.Name == name }); i >= 0 {
 			v.editor = b.ruleEditor(r, rules[i])
+			v.editor.origin = origins[name]
+		} else if r.query.Get("new") != "" && v.operates {
+			v.editor = b.ruleEditor(r, newRule(name))
+			if v.editor.fresh = true; !ruleName.MatchString(name) {
+				v.editor.fault = "name: use 1 to 100 of a-z A-Z 0-9 . _ -"
+			}
 		}
+	} else if r.query.Get("new") != "" && v.operates {
+		v.editor = b.ruleEditor(r, newRule("new_rule"))
+		v.editor.fresh = true
 	}
 	view := &view{title: "Alerts", body: alertsPage(v)}
 	if v.editor == nil {
@@ -260,6 +272,8 @@ func ruleRowOf(r *request, rule *scale.Rule, n [3]int) ruleRow {
 		row.hf = "at once"
 	}
 	switch {
+	case rule.Disabled:
+		row.kind, row.word = "none", "disabled"
 	case n[0] > n[2]:
 		row.kind, row.word = kindOf(rule), fmt.Sprintf("%d firing", n[0])
 	case n[0] > 0:

@@ -29,7 +29,9 @@ func (b *Board) addActs(add func(method, path string, need Role, action string, 
 	add("POST", "/alerts/ack", Operator, "alert.ack", b.acknowledge)
 	add("POST", "/alerts/silence", Operator, "alert.silence", b.silence)
 	add("POST", "/alerts/unsilence", Operator, "alert.unsilence", b.unsilence)
-	add("POST", "/alerts/rules", Operator, "alert.rules", b.saveRule)
+	add("POST", "/alerts/rules", Operator, "alert.rule.set", b.saveRule)
+	add("POST", "/alerts/rules/able", Operator, "alert.rule.set", b.ableRule)
+	add("POST", "/alerts/rules/drop", Operator, "alert.rule.drop", b.dropRule)
 	add("POST", "/alerts/test", Operator, "notify.test", b.testChannel)
 }
 

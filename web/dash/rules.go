@@ -2,11 +2,15 @@ package dash
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -20,6 +24,8 @@ const backtestSpan = 30 * 24 * time.Hour
 type ruleEditor struct {
 	rule      scale.Rule
 	unit      string
+	fresh     bool // there is no such rule yet
+	origin    watch.Origin
 	threshold string
 	clear     string
 	hold      string // seconds
@@ -43,7 +49,7 @@ func (b *Board) ruleEditor(r *request, rule scale.Rule) *ruleEditor {
 	}
 	ed.rule, ed.unit = rule, unitWord(&rule)
 	factor := ruleFactor(&rule)
-	ed.threshold, ed.clear = plain(rule.Threshold*factor), plain(rule.Clear*factor)
+	ed.threshold, ed.clear = tidy(rule.Threshold*factor), tidy(rule.Clear*factor)
 	ed.hold, ed.keep = plain(rule.For.Seconds()), plain(rule.KeepFiring.Seconds())
 	if ed.fault == "" {
 		b.backtest(r, ed)
@@ -61,23 +67,65 @@ func ruleFactor(r *scale.Rule) float64 {
 
 func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
-// changeRule takes the fields of the form over.
+// tidy writes a number without what the change of its unit added to it.
+func tidy(v float64) string {
+	short, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 12, 64), 64)
+	if err != nil { // it was written a moment ago
+		return plain(v)
+	}
+	return plain(short)
+}
+
+// ruleFields are the fields of the form; what a form lacks stays as it was.
+var ruleFields = []string{"severity", "class", "signal", "reduce", "of", "side", "threshold", "clear", "hold", "keep", "response"}
+
+// changeRule takes the fields of the form over. Words are read as the configuration
+// reads them.
 func changeRule(rule *scale.Rule, field func(string) string) error {
-	read := func(name string, into *float64, factor float64) error {
+	var errs []error
+	word := func(name string, into encoding.TextUnmarshaler) {
+		if text := field(name); text != "" {
+			if err := into.UnmarshalText([]byte(text)); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	}
+	word("severity", &rule.Severity)
+	word("class", &rule.Class)
+	word("signal", &rule.Signal)
+	word("reduce", &rule.Reduce)
+	if text := field("of"); text != "" {
+		rule.OfCapacity = text == "capacity"
+	}
+	if text := field("side"); text != "" {
+		rule.Below = text == "under"
+	}
+	if text := field("response"); text != "" {
+		if len(text) > 300 || !utf8.ValidString(text) {
+			errs = append(errs, errors.New("response: longer than 300 bytes, or not UTF-8"))
+		} else {
+			rule.Response = strings.Clone(text)
+		}
+	}
+	read := func(name string, into *float64, factor float64) {
 		text := field(name)
 		if text == "" {
-			return nil
+			return
 		}
 		v, err := strconv.ParseFloat(text, 64)
 		if err != nil || v != v || v > 1e15 || v < -1e15 {
-			return fmt.Errorf("%s: %.30q is no number", name, text)
+			errs = append(errs, fmt.Errorf("%s: %.30q is no number", name, text))
+			return
 		}
 		*into = v / factor
-		return nil
 	}
 	hold, keep := rule.For.Seconds(), rule.KeepFiring.Seconds()
 	factor := ruleFactor(rule)
-	if err := errors.Join(read("threshold", &rule.Threshold, factor), read("clear", &rule.Clear, factor), read("hold", &hold, 1), read("keep", &keep, 1)); err != nil {
+	read("threshold", &rule.Threshold, factor)
+	read("clear", &rule.Clear, factor)
+	read("hold", &hold, 1)
+	read("keep", &keep, 1)
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	if hold < 0 || hold > 86400*30 || keep < 0 || keep > 86400*30 {
@@ -134,25 +182,156 @@ func (b *Board) backtestChart(r *request, ed *ruleEditor, from time.Time) *ui.Ch
 	return &ui.Chart{ID: "backtest", Title: signalName(ed.rule.Signal) + ", last 30 days", Desc: ed.verdict, From: from, To: r.now, Zone: r.zone, Panels: []ui.Panel{p}}
 }
 
-// saveRule puts a changed rule into force.
-func (b *Board) saveRule(r *request) error {
-	sc, name := b.cfg.Sources.Scaling, r.c.FormValue("rule")
-	back := "/alerts?rule=" + url.QueryEscape(name)
+// newRule is what the form of a new rule begins with.
+func newRule(name string) scale.Rule {
+	return scale.Rule{Name: name, Class: scale.ClassOperation, Signal: scale.Connections, Reduce: scale.Sum, Threshold: 1000, Clear: 900,
+		For: time.Minute, KeepFiring: 2 * time.Minute, NoDataAfter: 30 * time.Second, Source: "made on the page of alerts"}
+}
+
+// ruleNamed is the rule in force that the form names.
+func (b *Board) ruleNamed(r *request) (rule scale.Rule, back string, err error) {
+	name := strings.Clone(r.c.FormValue("rule"))
+	back = "/alerts?rule=" + url.QueryEscape(name)
+	sc := b.cfg.Sources.Scaling
 	if sc == nil {
-		return r.report("/alerts", "", errors.New("this node has no scaling engine"))
+		return rule, "/alerts", errors.New("this node has no scaling engine")
 	}
 	rules, _ := sc.Rules()
-	all := append([]scale.Rule(nil), rules...)
-	for i := range all {
-		if all[i].Name != name {
-			continue
+	for i := range rules {
+		if rules[i].Name == name {
+			return rules[i], back, nil
 		}
-		if err := changeRule(&all[i], func(f string) string { return r.c.FormValue(f) }); err != nil {
+	}
+	return newRule(name), "/alerts", fmt.Errorf("there is no rule %.60q", name)
+}
+
+// saveRule puts a changed rule, or a new one, into force.
+func (b *Board) saveRule(r *request) error {
+	rule, back, err := b.ruleNamed(r)
+	if err != nil {
+		if b.cfg.Sources.Scaling == nil || r.c.FormValue("new") == "" {
 			return r.report(back, "", err)
 		}
-		return b.order(r, back, "The rule is in force.", watch.Command{Op: watch.OpRules, Rules: all})
+		if !ruleName.MatchString(rule.Name) {
+			return r.report(back, "", errors.New("name: use 1 to 100 of a-z A-Z 0-9 . _ -"))
+		}
+		back = "/alerts?rule=" + url.QueryEscape(rule.Name)
 	}
-	return r.report("/alerts", "", fmt.Errorf("there is no rule %.60q", name))
+	if err := changeRule(&rule, func(f string) string { return r.c.FormValue(f) }); err != nil {
+		return r.report(back, "", err)
+	}
+	return b.order(r, back, "The rule is in force.", watch.Command{Op: watch.OpRule, Rule: &rule})
+}
+
+// ruleName keeps new names fit for addresses and alert keys.
+var ruleName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
+
+// ableRule stops a rule from being run, or has it run again.
+func (b *Board) ableRule(r *request) error {
+	rule, back, err := b.ruleNamed(r)
+	if err != nil {
+		return r.report(back, "", err)
+	}
+	rule.Disabled = r.c.FormValue("able") == "no"
+	done := "The rule runs again."
+	if rule.Disabled {
+		done = "The rule is kept and not run."
+	}
+	return b.order(r, back, done, watch.Command{Op: watch.OpRule, Rule: &rule})
+}
+
+// dropRule takes a rule away, or back to what the configuration says.
+func (b *Board) dropRule(r *request) error {
+	rule, back, err := b.ruleNamed(r)
+	if err != nil {
+		return r.report(back, "", err)
+	}
+	return b.order(r, "/alerts", "Done.", watch.Command{Op: watch.OpUnrule, ID: rule.Name})
+}
+
+// originWord says where a rule comes from.
+func originWord(o watch.Origin) string {
+	switch o {
+	case watch.Stored:
+		return "made here"
+	case watch.Changed:
+		return "changed here"
+	}
+	return "configuration"
+}
+
+func (b *Board) ruleTable(*request) (*table, error) {
+	t := &table{columns: []string{"rule", "origin", "disabled", "severity", "class", "signal", "of_capacity", "below", "threshold", "clear", "for_s", "keep_firing_s", "response", "source"}}
+	if sc := b.cfg.Sources.Scaling; sc != nil {
+		rules, _ := sc.Rules()
+		origins := sc.Origins()
+		for i := range rules {
+			r := &rules[i]
+			t.add(r.Name, string(origins[r.Name]), r.Disabled, r.Severity.String(), r.Class.String(), r.Signal.String(), r.OfCapacity, r.Below, r.Threshold, r.Clear, r.For.Seconds(), r.KeepFiring.Seconds(), r.Response, r.Source)
+		}
+	}
+	return t, nil
+}
+
+// A choice is one entry of a list to choose from.
+type choice struct {
+	value, name string
+	chosen      bool
+}
+
+// choices are the words that a field of a rule can have.
+func (ed *ruleEditor) choices(field string) (out []choice) {
+	add := func(value, name string, chosen bool) { out = append(out, choice{value, name, chosen}) }
+	switch field {
+	case "severity":
+		for _, s := range []scale.Severity{scale.Warning, scale.Critical} {
+			add(s.String(), s.String(), s == ed.rule.Severity)
+		}
+	case "class":
+		for _, c := range []scale.Class{scale.ClassCapacity, scale.ClassPerformance, scale.ClassError, scale.ClassOperation} {
+			add(c.String(), c.String(), c == ed.rule.Class)
+		}
+	case "signal":
+		for s := range scale.SignalCount {
+			add(s.String(), signalName(s), s == ed.rule.Signal)
+		}
+	case "reduce":
+		for _, v := range []scale.Reduce{scale.Mean, scale.Highest, scale.Lowest, scale.Sum, scale.EachNode} {
+			text, err := v.MarshalText()
+			if err == nil {
+				add(string(text), reduceWord(&scale.Rule{Reduce: v}), v == ed.rule.Reduce)
+			}
+		}
+	case "of":
+		add("value", "its value", !ed.rule.OfCapacity)
+		add("capacity", "its share of capacity", ed.rule.OfCapacity)
+	case "side":
+		add("over", "over", !ed.rule.Below)
+		add("under", "under", ed.rule.Below)
+	}
+	return out
+}
+
+// shown is a field as the form shows it, for the form that saves what was tried.
+func (ed *ruleEditor) shown(field string) string {
+	switch field {
+	case "threshold":
+		return ed.threshold
+	case "clear":
+		return ed.clear
+	case "hold":
+		return ed.hold
+	case "keep":
+		return ed.keep
+	case "response":
+		return ed.rule.Response
+	}
+	for _, c := range ed.choices(field) {
+		if c.chosen {
+			return c.value
+		}
+	}
+	return ""
 }
 
 // reduceWord says what of the nodes' values a rule looks at.

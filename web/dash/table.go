@@ -34,6 +34,7 @@ func (b *Board) tabled() map[string]func(*request) (*table, error) {
 		"/log":       b.logTable,
 		"/capacity":  b.limitTable,
 		"/alerts":    b.alertTable,
+		"/rules":     b.ruleTable,
 	}
 }
 

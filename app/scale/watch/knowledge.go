@@ -214,8 +214,9 @@ type word struct {
 	Knowledge scale.Knowledge `json:"knowledge"`
 	Policy    scale.Policy    `json:"policy"`
 	Override  Override        `json:"override"`
-	Rules     []scale.Rule    `json:"rules,omitempty"` // when they were changed at run time
-	Capacity  scale.Capacity  `json:"capacity"`        // as calibrated; zero: it was not
+	Rules     []scale.Rule    `json:"rules,omitempty"`   // when they were changed at run time
+	RulesAt   time.Time       `json:"rules_at,omitzero"` // when an admin did, in this life of the leader
+	Capacity  scale.Capacity  `json:"capacity"`          // as calibrated; zero: it was not
 }
 
 // tellEvery is how often the leader tells what it knows.
@@ -227,7 +228,7 @@ func (s *Service) tellKnowledge(now time.Time) {
 	}
 	s.told = now
 	s.mu.Lock()
-	w := word{Fence: s.fence, Override: s.override}
+	w := word{Fence: s.fence, Override: s.override, RulesAt: s.rulesAt}
 	own := s.ownRules
 	s.mu.Unlock()
 	w.Capacity = s.capacity()
@@ -273,6 +274,8 @@ func (s *Service) adopt(from string, raw []byte) error {
 		if err := s.takeRules(now, from, w.Rules); err != nil {
 			return err
 		}
+	} else if err := s.leaveRules(now, from, w.RulesAt); err != nil {
+		return err
 	}
 	if w.Capacity != s.capacity() && s.configured.Capacity == (scale.Capacity{}) {
 		if _, err := s.takeCapacity(now, from, w.Capacity); err != nil {
@@ -302,6 +305,26 @@ func (s *Service) takeRules(now time.Time, from string, rules []scale.Rule) erro
 	s.ownRules = true
 	s.mu.Unlock()
 	s.keepRules(rules)
+	return nil
+}
+
+// leaveRules goes back to the configured rules when an admin did so on the leader. A
+// leader that never had other rules is no reason to forget this node's.
+func (s *Service) leaveRules(now time.Time, from string, at time.Time) error {
+	s.mu.Lock()
+	news := s.ownRules && !at.IsZero() && !at.Equal(s.rulesAt)
+	s.mu.Unlock()
+	if !news {
+		return nil
+	}
+	_, capacity := s.engine.Rules()
+	if _, err := s.engine.SetRules(now, from, s.configured.Rules, capacity); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.ownRules, s.rulesAt = false, at
+	s.mu.Unlock()
+	s.hand.put(settingRules, "")
 	return nil
 }
 

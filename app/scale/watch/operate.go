@@ -44,6 +44,8 @@ const (
 	OpSilence   Op = "silence"   // keep alerts quiet
 	OpUnsilence Op = "unsilence" // end a silence
 	OpRules     Op = "rules"     // other alert rules; none: the configured ones again
+	OpRule      Op = "rule"      // one alert rule, new or in the place of its namesake
+	OpUnrule    Op = "unrule"    // one rule as configured again, or gone when it never was
 	OpCapacity  Op = "capacity"  // what one instance carries, as measured; Reset: the document's again
 )
 
@@ -64,6 +66,7 @@ type Command struct {
 	ID      string         `json:"id,omitempty"`
 
 	Rules []scale.Rule `json:"rules,omitempty"`
+	Rule  *scale.Rule  `json:"rule,omitempty"` // of OpRule; OpUnrule names it by ID
 
 	Capacity *scale.Capacity `json:"capacity,omitempty"`
 }
@@ -103,6 +106,10 @@ func (s *Service) execute(ctx context.Context, c Command) (scale.LogEntry, error
 		entry, err = s.engine.Unsilence(now, c.ID, c.Actor)
 	case OpRules:
 		entry, err = s.setRules(ctx, now, &c)
+	case OpRule:
+		entry, err = s.setRule(ctx, now, &c)
+	case OpUnrule:
+		entry, err = s.dropRule(ctx, now, &c)
 	case OpCapacity:
 		entry, err = s.setCapacity(ctx, now, &c)
 	default:
@@ -224,8 +231,11 @@ func (s *Service) setRules(ctx context.Context, now time.Time, c *Command) (scal
 	if err != nil {
 		return scale.Entry{}, err
 	}
+	if c.Reason != "" {
+		entry.Summary += ": " + c.Reason
+	}
 	s.mu.Lock()
-	s.ownRules = own
+	s.ownRules, s.rulesAt = own, now.UTC().Round(0)
 	s.mu.Unlock()
 	return entry, nil
 }

@@ -117,7 +117,8 @@ type Service struct {
 
 	// What admins changed, and what was measured. Guarded by mu.
 	override   Override
-	ownRules   bool // the rules were changed at run time
+	ownRules   bool      // the rules were changed at run time
+	rulesAt    time.Time // when that was last done, here or by the leader's word; zero: not in this life
 	calibrated scale.Capacity
 	outlook    outlook
 	measured   Measured
