@@ -217,7 +217,9 @@ func (s *Session) deliverLetter(t *Turn, m *letter, parked *parkedMessage) bool 
 	if came && parked == nil && s.hadLately(m.id) { // its old node sent it already
 		return true
 	}
-	if came || s.agent.share.Load() > 0 || m.shared && m.ttl > 0 {
+	// One that is parked here may wait for other sessions of the agent longer than this
+	// one stays: it is not to get it again when it comes back.
+	if came || s.agent.share.Load() > 0 || m.shared && m.ttl > 0 || parked != nil && s.hub.fleet != nil {
 		s.noteLately(t, m.id)
 	}
 	entry := replayEntry{parked: parked, order: s.agent.order}
