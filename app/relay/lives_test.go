@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -15,6 +16,13 @@ import (
 	"agentnet/app/relay/queue"
 )
 
+// pinned are seeds that have failed once.
+var pinned = map[string]uint64{
+	"given again at the node it came back to": 864, // a session got what was parked for it and another one twice
+	"given again after two drains":            885,
+	"given again in another order":            544,
+}
+
 // TestRandomLivesOfNodes lets clients live on several nodes that drain, die, and lose
 // parcels at random. Seeds that 3 divides lose nothing at all: nodes are drained and
 // replaced, and clients move, and every message comes once and in order. With the
@@ -26,9 +34,16 @@ func TestRandomLivesOfNodes(t *testing.T) {
 		first, _ = strconv.ParseUint(s, 10, 64)
 		seeds = 1
 	}
+	lives := map[string]uint64{}
+	if os.Getenv("RELAY_SEED") == "" {
+		lives = maps.Clone(pinned)
+	}
 	for i := range seeds {
 		seed := first + uint64(i)
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+		lives[fmt.Sprintf("seed=%d", seed)] = seed
+	}
+	for name, seed := range lives {
+		t.Run(name, func(t *testing.T) {
 			set := func(c *Config) {
 				c.Resume = time.Minute
 				if seed%3 != 0 {
