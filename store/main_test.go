@@ -54,6 +54,25 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// figure reports one line, to the test log and to the record of a long run.
+func figure(t testing.TB, format string, args ...any) {
+	t.Helper()
+	line := fmt.Sprintf(format, args...)
+	t.Log(line)
+	path := os.Getenv("E2E_FIGURES")
+	if path == "" {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "- %s\n", line); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func token(n int) Token {
 	return Token{
 		ID: fmt.Sprintf("id%06d", n), Name: fmt.Sprintf("token %d", n), Hash: sha256.Sum256(fmt.Append(nil, n)),

@@ -275,17 +275,25 @@ func (c *logReplay) Run(ctx context.Context, env *Env) error {
 
 type logVerify struct {
 	logPlace
-	JSON bool `name:"json" help:"Print JSON."`
+	Archive []string `placeholder:"FILE" help:"Check these archives of entries that left the database too, and that they fit to each other and to the log."`
+	JSON    bool     `name:"json" help:"Print JSON."`
 }
 
 // Run checks all chains. The exit code is 1 where one is broken.
 func (c *logVerify) Run(ctx context.Context, env *Env) error {
+	archives, err := readArchives(c.Archive)
+	if err != nil {
+		return err
+	}
 	return c.open(ctx, env, func(from logSource) error {
 		reports, err := from.verify(ctx)
 		if err != nil {
 			return err
 		}
-		faults, rows := 0, uint64(0)
+		faults, rows, err := c.archives(env.Stdout, archives, reports)
+		if err != nil {
+			return err
+		}
 		for i := range reports {
 			r := &reports[i]
 			faults, rows = faults+len(r.Faults), rows+r.Rows
@@ -310,7 +318,15 @@ func (c *logVerify) Run(ctx context.Context, env *Env) error {
 
 func reportText(w io.Writer, r *scale.LogReport) error {
 	if len(r.Faults) == 0 {
-		_, err := fmt.Fprintf(w, "%s: whole, %d entries, end %d:%s\n", r.Origin, r.Rows, r.End.Seq, r.End.Hash)
+		before := ""
+		if a := r.Anchor; a != nil {
+			before = fmt.Sprintf(" behind entry %d (%d have left", a.Head.Seq, a.Entries)
+			if a.File != "" {
+				before += ", the last ones for " + a.File
+			}
+			before += ")"
+		}
+		_, err := fmt.Fprintf(w, "%s: whole, %d entries%s, end %d:%s\n", r.Origin, r.Rows, before, r.End.Seq, r.End.Hash)
 		return err
 	}
 	for _, f := range r.Faults {
