@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"agentnet/app/scale"
@@ -236,6 +237,7 @@ func (s *Service) Nodes(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	names = onlyNodes(names)
 	f := s.Fleet()
 	for i := range f.Nodes {
 		names = append(names, f.Nodes[i].Name)
@@ -250,6 +252,9 @@ func (s *Service) Nodes(ctx context.Context) ([]string, error) {
 func (s *Service) points(ctx context.Context, from, to time.Time, span time.Duration, nodes []string, signals []scale.Signal) ([]scale.Point, error) {
 	var out []scale.Point
 	err := s.cfg.Store.Rollups(ctx, scale.RollupQuery{Span: span, Nodes: nodes, From: from, To: to, Signals: signals}, func(node string, r *scale.Rollup) error {
+		if nodes == nil && strings.HasPrefix(node, regionMark) {
+			return nil // a region is no node
+		}
 		if len(out) >= maxPointsInAll*4 {
 			return fault(FaultInvalid, "the range holds too many samples: choose a shorter one")
 		}

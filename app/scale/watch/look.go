@@ -50,6 +50,9 @@ type outlook struct {
 	forecast *scale.Forecast // of connections; nil: not enough history
 	why      string          // why there is none
 	recent   []Predicted
+	own      *scale.Forecast // of this region, which is the fleet where there is one; nil: see ownWhy
+	ownWhy   string
+	regional bool // there are several regions
 	rows     []scale.LimitRow
 
 	ahead   scale.Ahead
@@ -235,6 +238,10 @@ func (s *Service) learn(ctx context.Context, now time.Time) {
 	} else {
 		next.forecast, next.recent = &f, hindcast(series)
 	}
+	if err := s.learnRegion(ctx, &next, from, now.Truncate(span), span); err != nil {
+		s.log.Warn("the history of this region could not be read; it is not scaled ahead", "error", err)
+		next.ownWhy = err.Error()
+	}
 	next.rows = s.limitRows(points, span)
 	measured := s.measure(ctx, now)
 	s.mu.Lock()
@@ -299,6 +306,7 @@ func (s *Service) measure(ctx context.Context, now time.Time) Measured {
 	out := Measured{At: now}
 	span := scale.Resolutions()[1].Span
 	nodes, err := s.cfg.Store.SampleNodes(ctx)
+	nodes = onlyNodes(nodes)
 	if err != nil || len(nodes) == 0 {
 		out.Why = "no node has stored samples yet"
 		return out
@@ -326,12 +334,12 @@ func (s *Service) measure(ctx context.Context, now time.Time) Measured {
 // ahead is what the forecast asks for now. s.mu is held.
 func (s *Service) ahead(now time.Time) scale.Ahead {
 	o := &s.outlook
-	if o.forecast == nil {
-		return scale.Ahead{}
+	if o.own == nil || s.regional && !o.regional {
+		return scale.Ahead{} // what was learnt is of the fleet, and this is a region of it
 	}
 	if now.Sub(o.aheadAt) >= time.Minute || now.Before(o.aheadAt) {
 		p := s.engine.Policy()
-		o.ahead, o.aheadAt = o.forecast.Before(now, lead, &p), now
+		o.ahead, o.aheadAt = o.own.Before(now, lead, &p), now
 	}
 	return o.ahead
 }

@@ -108,12 +108,14 @@ type Service struct {
 	rows    []scale.NodeRollup // that are to be stored
 	dirty   map[scale.Promotion]bool
 	lost    uint64 // rows that never were
-	leader  string
-	fence   uint64
-	leads   bool
-	held    string // why nobody decides; "" when somebody does
-	cost    time.Duration
-	ticks   uint64
+	// regional says that the fleet has, or had, several regions: see region.go.
+	regional bool
+	leader   string
+	fence    uint64
+	leads    bool
+	held     string // why nobody decides; "" when somebody does
+	cost     time.Duration
+	ticks    uint64
 
 	// What admins changed, and what was measured. Guarded by mu.
 	override   Override
@@ -235,7 +237,7 @@ func (s *Service) part(f scale.Fleet) scale.Fleet {
 	}
 	out := f.Region(s.cfg.Region)
 	out.Leader, out.Fence, out.Requested, out.Dark = f.Leader, f.Fence, f.Requested, f.DarkBeside(s.cfg.Region)
-	out.Ahead = f.Ahead // of this region: see learn
+	out.Ahead = f.Ahead // of this region: see region.go
 	return out
 }
 

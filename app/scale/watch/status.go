@@ -199,6 +199,7 @@ type Outlook struct {
 	Limits   []scale.LimitRow `json:"limits" doc:"What is reached first comes first."`
 	Ahead    scale.Ahead      `json:"ahead"`
 	Measured Measured         `json:"measured"`
+	Region   *RegionOutlook   `json:"region,omitempty" doc:"This node's own region, which is scaled ahead by its own forecast; absent where there is only one."`
 }
 
 // Outlook tells the forecast of connections.
@@ -206,7 +207,7 @@ func (s *Service) Outlook() Outlook {
 	s.mu.Lock()
 	o, m := s.outlook, s.measured
 	s.mu.Unlock()
-	out := Outlook{At: o.at, Why: o.why, Next: []Predicted{}, Recent: o.recent, Limits: o.rows, Ahead: o.ahead, Measured: m}
+	out := Outlook{At: o.at, Why: o.why, Next: []Predicted{}, Recent: o.recent, Limits: o.rows, Ahead: o.ahead, Measured: m, Region: o.region(s.cfg.Region)}
 	if out.Recent == nil {
 		out.Recent = []Predicted{}
 	}
@@ -216,9 +217,7 @@ func (s *Service) Outlook() Outlook {
 	switch {
 	case o.forecast != nil:
 		out.Accuracy, out.Good, out.Why = o.forecast.Accuracy, o.forecast.Accuracy.Good, o.forecast.Accuracy.Why
-		for _, p := range o.forecast.Ahead(int(24 * time.Hour / scale.Resolutions()[2].Span)) {
-			out.Next = append(out.Next, Predicted{At: p.At, Value: p.Value, Low: p.Low, High: p.High})
-		}
+		out.Next = dayAhead(o.forecast)
 	case out.Why == "":
 		out.Why = "nothing was learnt yet"
 	}
