@@ -42,6 +42,7 @@ func (a *App) runReplication(ctx context.Context) error {
 // storeChanged is called when this process or another has written to the database.
 func (a *App) storeChanged() {
 	a.auth.Changed()
+	a.desk.Changed()
 	if a.replicator != nil {
 		a.replicator.Changed()
 	}

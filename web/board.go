@@ -60,10 +60,11 @@ func (s *Server) visitor(c *fiber.Ctx) dash.Visitor {
 		who.Role = dash.Admin
 	}
 	if secret := s.gate.Secret(c); secret != "" {
+		still := s.cfg.Access.Still(secret, v.Role)
 		who.Still = func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
-			return s.cfg.Access.Alive(ctx, secret)
+			return still(ctx)
 		}
 	}
 	return who

@@ -67,6 +67,8 @@ type Service struct {
 	device atomic.Pointer[[]byte] // key of the marks of browsers
 
 	auditLost, failuresLeftOut, signIns, signInFailures, throttled atomic.Uint64
+	// written grows with what is written to the database, by whomever.
+	written atomic.Uint64
 }
 
 // New checks the configuration and starts nothing.

@@ -41,12 +41,34 @@ func (s *Service) Visit(ctx context.Context, secret string) (Visitor, error) {
 	return Visitor{Name: a.Name, Role: a.Role, Session: session.ID, How: session.How, Begun: session.Created, Second: a.Second != ""}, nil
 }
 
-// Alive says whether a session still counts, for a stream that goes on by itself: that
-// somebody has a page open is no use of it. A database that cannot be read ends
-// nothing.
-func (s *Service) Alive(ctx context.Context, secret string) bool {
-	session, _, err := s.session(ctx, secret)
-	return !errors.Is(err, ErrSignedOut) && session.Stage == ""
+// stillEvery is how often a stream's session is looked up although nothing was
+// written: it may have come to its end by itself.
+const stillEvery = 15 * time.Second
+
+// Changed says that this process, another one or another node has written to the
+// database: streams look their sessions up again.
+func (s *Service) Changed() { s.written.Add(1) }
+
+// Still returns a question for a stream that goes on by itself: does the session
+// count, and with the role that it had? That somebody has a page open is no use of
+// the session. It may be asked each second: the rows are read only after something
+// was written. A database that cannot be read ends nothing. The question is for one
+// goroutine.
+func (s *Service) Still(secret string, role Role) func(ctx context.Context) bool {
+	var seen uint64
+	var looked time.Time // the first question is asked of the rows
+	return func(ctx context.Context) bool {
+		written, now := s.written.Load(), s.now()
+		if written == seen && now.Sub(looked) < stillEvery {
+			return true
+		}
+		seen, looked = written, now
+		session, a, err := s.session(ctx, secret)
+		if err != nil {
+			return !errors.Is(err, ErrSignedOut)
+		}
+		return session.Stage == "" && a.Role == role
+	}
 }
 
 // session looks a session up in any stage.

@@ -320,6 +320,7 @@ func (b *Board) watch(r *request) error {
 	still := r.who.Still
 	r.c.Context().HijackSetNoResponse(true)
 	r.c.Context().Hijack(func(conn net.Conn) {
+		defer conn.Close() // the server leaves connections that were taken over to us
 		why := b.stream.write(conn, v, head, still)
 		b.stream.leave(t, v, why)
 	})
@@ -367,13 +368,13 @@ func (s *stream) write(conn net.Conn, v *viewer, head []byte, still func() bool)
 	if put(head) != nil {
 		return endGone
 	}
-	for turn := 1; ; turn++ {
+	for {
 		select {
 		case <-v.done:
 			_ = put([]byte("event: bye\ndata: " + endWords[v.why] + "\n\n")) // it ends either way
 			return v.why
 		case p := <-v.out:
-			if turn%15 == 0 && still != nil && !still() {
+			if still != nil && !still() {
 				_ = put([]byte("event: bye\ndata: signed out\n\n")) // it ends either way
 				return endSignedOut
 			}

@@ -24,6 +24,7 @@ type Visitor struct {
 	Account string
 	// Token must come back with every form, in the field "form".
 	Token string
-	// Still reports whether the visitor may go on watching a stream. Nil: always.
+	// Still reports whether the visitor may go on watching a stream; it is asked with
+	// everything that is sent, about once a second. Nil: always.
 	Still func() bool
 }
