@@ -2,8 +2,6 @@ package relay
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"agentnet/app/relay/parcel"
@@ -202,162 +200,6 @@ func (h *Hub) followHome(ctx context.Context, c *channel, home string) bool {
 	return false
 }
 
-// landSync tells a follower where a channel stands.
-func (h *Hub) landSync(t *Turn, node string, b []byte) bool {
-	var v parcel.Sync
-	if !parcel.Read(b, &v) {
-		return false
-	}
-	c := h.lockChannel(bytesOf(v.Channel))
-	if c == nil {
-		return true
-	}
-	v.Channel, v.Epoch = c.name, strings.Clone(v.Epoch)
-	node = strings.Clone(node)
-	c.whenOpen(t, func(t *Turn) { c.tellState(node, &v) })
-	return true
-}
-
-// tellState posts what a follower misses of the window. c.mu must be held.
-func (c *channel) tellState(node string, v *parcel.Sync) {
-	if c.home != "" || c.astray {
-		c.hub.fleet.Post(node, parcel.Append(nil, &parcel.State{Number: v.Number, Channel: c.name, NotHome: true}))
-		return
-	}
-	after := c.window.First() - 1
-	if v.Epoch == c.epoch && v.After <= c.window.Last() {
-		after = max(after, v.After)
-	}
-	c.postState(node, v.Number, after, false)
-}
-
-// postState posts the window's publications after an offset, and where the channel
-// stands. c.mu must be held.
-func (c *channel) postState(node string, number, after uint64, heir bool) bool {
-	st := parcel.State{Number: number, Channel: c.name, Epoch: c.epoch, Last: c.window.Last(), Heir: heir, Holed: c.holed, LastMS: c.lastMS}
-	if heir {
-		st.Saved = c.window.Last() - uint64(len(c.unsaved))
-	}
-	size := 0
-	for _, p := range c.window.After(after) {
-		if size += p.size(); size > pubsBytes && len(st.List) > 0 {
-			st.More = true
-			if !c.hub.fleet.Post(node, parcel.Append(nil, &st)) {
-				return false
-			}
-			st.List, size = nil, p.size()
-		}
-		st.List = append(st.List, pubOf(&p))
-	}
-	st.More = false
-	return c.hub.fleet.Post(node, parcel.Append(nil, &st))
-}
-
-func pubOf(p *Publication) parcel.Pub {
-	return parcel.Pub{Offset: p.Offset, ID: p.MessageID, From: p.From, TimeMS: p.TimeMS, Class: p.Class, Headers: p.Headers, Payload: p.Payload}
-}
-
-// publicationOf copies a publication out of a parcel, which is not kept for it.
-func publicationOf(v *parcel.Pub) Publication {
-	p := Publication{Offset: v.Offset, TimeMS: v.TimeMS, Class: min(v.Class, wire.Low)}
-	buf := make([]byte, 0, len(v.ID)+len(v.From)+len(v.Payload.Data))
-	buf = append(append(append(buf, v.ID...), v.From...), v.Payload.Data...)
-	id, from := len(v.ID), len(v.ID)+len(v.From)
-	p.MessageID, p.From = ownString(buf[:id:id]), ownString(buf[id:from:from])
-	if v.Payload.Data != nil {
-		p.Payload.Data = buf[from:]
-	}
-	p.Payload.Binary = v.Payload.Binary
-	for _, o := range v.Headers {
-		p.Headers = append(p.Headers, wire.Header{Name: strings.Clone(o.Name), Value: strings.Clone(o.Value)})
-	}
-	return p
-}
-
-// landState goes on with a channel whose home has answered, or made this node its
-// heir.
-func (h *Hub) landState(t *Turn, node string, b []byte) bool {
-	var v parcel.State
-	if !parcel.Read(b, &v) {
-		return false
-	}
-	c := h.lockChannel(bytesOf(v.Channel))
-	if c == nil {
-		return true
-	}
-	defer c.mu.Unlock()
-	if !v.Heir && (c.asked == 0 || c.asked != v.Number) {
-		return true // nobody waits for it any more
-	}
-	if v.NotHome {
-		c.asked = 0
-		c.reply(false)
-		return true
-	}
-	c.takeState(t, &v)
-	if v.More {
-		return true
-	}
-	c.holed, c.lastMS = v.Holed, max(c.lastMS, v.LastMS)
-	answer := c.answer
-	if v.Heir {
-		c.footAs("")
-		c.oweUnsaved(t, v.Saved)
-	} else {
-		c.footAs(strings.Clone(node))
-	}
-	c.runDeferred(t)
-	if answer != nil {
-		answer <- true
-	}
-	return true
-}
-
-// reply tells the goroutine that looks for the home how it went. c.mu must be held.
-func (c *channel) reply(ok bool) {
-	if c.answer != nil {
-		select {
-		case c.answer <- ok:
-		default:
-		}
-	}
-}
-
-// oweUnsaved queues for the Broker what the former home had not stored. c.mu must be
-// held.
-func (c *channel) oweUnsaved(t *Turn, saved uint64) {
-	if c.rule.Keep.Count == 0 || c.hub.cfg.Broker == nil {
-		return
-	}
-	for _, p := range c.after(saved, 0) {
-		c.save(t, p)
-	}
-}
-
-// takeState brings the window to where the home's is. c.mu must be held.
-func (c *channel) takeState(t *Turn, v *parcel.State) {
-	first := v.Last + 1
-	if len(v.List) > 0 {
-		first = v.List[0].Offset
-	}
-	switch {
-	case c.epoch != v.Epoch && !c.settled:
-		c.epoch = strings.Clone(v.Epoch)
-		c.window.Reset(first - 1)
-	case c.epoch != v.Epoch:
-		at := max(first-1, min(c.lived(v.Epoch), v.Last))
-		c.skipTo(t, strings.Clone(v.Epoch), at)
-		c.window.Reset(first - 1)
-		c.heard = at
-	case first > c.window.Last()+1:
-		c.skipTo(t, c.epoch, first-1)
-	}
-	c.settled = true
-	for i := range v.List {
-		c.takePub(t, &v.List[i])
-	}
-}
-
 // takePub appends one publication of the home to the window and queues it for the
 // next pass; false when some before it are missing. c.mu must be held.
 func (c *channel) takePub(t *Turn, v *parcel.Pub) bool {
@@ -377,29 +219,6 @@ func (c *channel) takePub(t *Turn, v *parcel.Pub) bool {
 		c.queuePass(t, p, size)
 	}
 	return true
-}
-
-// livesMax bounds the epochs that a channel remembers.
-const livesMax = 4
-
-// lived is how far subscribers of this node had come in an earlier epoch; 0: it is
-// not known to them. c.mu must be held.
-func (c *channel) lived(epoch string) uint64 {
-	for _, l := range c.lives {
-		if l.Epoch == epoch {
-			return l.Offset
-		}
-	}
-	return 0
-}
-
-// leaveEpoch remembers how far the channel has come in its epoch. c.mu must be held.
-func (c *channel) leaveEpoch() {
-	c.lives = slices.DeleteFunc(c.lives, func(l wire.Since) bool { return l.Epoch == c.epoch })
-	if len(c.lives) == livesMax {
-		c.lives = slices.Delete(c.lives, 0, 1)
-	}
-	c.lives = append(c.lives, wire.Since{Epoch: c.epoch, Offset: c.window.Last()})
 }
 
 // queuePass leaves p to the next pass. c.mu must be held.
@@ -439,46 +258,4 @@ func (h *Hub) landPubs(t *Turn, node string, b []byte) bool {
 		c.find()
 	}
 	return true
-}
-
-// skipTo goes on at an offset of an epoch although subscribers here have not seen
-// all before it: each is told by a gap. c.mu must be held.
-func (c *channel) skipTo(t *Turn, epoch string, offset uint64) {
-	same := epoch == c.epoch
-	for i, sub := range c.subs {
-		if sub == nil {
-			continue
-		}
-		s := sub.s
-		s.mu.Lock()
-		if sub.dead || sub.paused || s.ended { // who comes back says where it was
-			s.mu.Unlock()
-			continue
-		}
-		fresh := &subscription{ch: c, s: s, index: sub.index, presence: sub.presence, resumes: sub.resumes,
-			epoch: epoch, sent: offset, wrote: offset}
-		missed := unknownLoss
-		if at := sub.position(); same && offset >= at {
-			missed, fresh.wrote = offset-at, at // a gap that is lost with its socket has to be told again
-		} else {
-			fresh.turned = true
-		}
-		sub.dead = true // what is queued of it is part of the gap
-		if j := slices.Index(s.subs, sub); j >= 0 {
-			s.subs[j] = fresh
-		}
-		if missed != 0 {
-			fresh.fallBehind()
-			c.pushGap(t, s, epoch, offset, missed)
-		}
-		s.mu.Unlock()
-		sub.index = -1
-		c.subs[i] = fresh
-	}
-	if !same {
-		c.leaveEpoch()
-	}
-	c.epoch, c.heard = epoch, 0
-	c.waiting, c.waitSize = nil, 0
-	c.window.Reset(offset)
 }

@@ -1,13 +1,92 @@
 package relay
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"os"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"agentnet/app/wire"
 )
+
+// A nation is several nodes in one bubble.
+type nation struct {
+	t      testing.TB
+	net    *simnet
+	change func(*Config)
+	grants *grants
+	worlds []*world
+	stops  []func()
+	enc    wire.Encoding
+}
+
+// inNation runs f with n nodes, once for each encoding.
+func inNation(t *testing.T, n int, seed uint64, change func(*Config), f func(v *nation)) {
+	t.Helper()
+	for enc, name := range []string{"json", "protobuf"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := &nation{t: t, net: newSimnet(t, seed), change: change, enc: wire.Encoding(enc), grants: &grants{ids: map[string]*Identity{}}}
+				v.grants.add(t, "all", &Identity{})
+				for i := range n {
+					v.found(fmt.Sprint("n", i+1))
+				}
+				v.settle()
+				defer func() {
+					for _, stop := range v.stops {
+						stop()
+					}
+					close(v.net.done)
+					v.net.wg.Wait()
+				}()
+				f(v)
+			})
+		})
+	}
+}
+
+// found starts a node.
+func (v *nation) found(name string) *world {
+	cfg := Config{Node: name, Authorizer: v.grants, Version: "test", Fleet: v.net.fleet(name)}
+	if os.Getenv("RELAY_LOG") != "" {
+		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("at", name)
+	}
+	if v.change != nil {
+		v.change(&cfg)
+	}
+	h, err := New(cfg)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if err := h.Load(); err != nil {
+		v.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { h.Run(ctx); close(done) }()
+	w := &world{t: v.t, hub: h, enc: v.enc}
+	v.worlds = append(v.worlds, w)
+	v.stops = append(v.stops, sync.OnceFunc(func() { cancel(); <-done }))
+	return w
+}
+
+// settle waits until everything on its way has arrived.
+func (v *nation) settle() {
+	time.Sleep(20 * time.Millisecond)
+	synctest.Wait()
+}
+
+// kill ends a node without a word: its sockets are gone.
+func (v *nation) kill(i int) {
+	w := v.worlds[i]
+	v.net.remove(w.hub.cfg.Node, false)
+	v.stops[i]()
+}
 
 func TestMessageToAnotherNode(t *testing.T) {
 	inNation(t, 2, 1, nil, func(v *nation) {

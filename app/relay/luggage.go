@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"time"
+
+	"agentnet/app/relay/parcel"
+	"agentnet/app/wire"
+)
+
+// pack makes the parcels of a session. s.mu must be held.
+func (s *Session) pack(l *leaving, opens []parcel.Open, known []parcel.Key, card, keys []byte) (parts []*parcel.Handover) {
+	head := &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted, Last: s.replay.last, Lost: s.lost, Blind: s.blind, Acks: s.acks, Went: s.wentAt, State: s.state,
+		BornMS: s.bornMS, Lately: s.latelyHashes(), BeatMS: s.beat.Milliseconds(), Opens: opens, Keys: known, Card: card, AgKeys: keys}
+	for _, sub := range s.subs {
+		head.Places = append(head.Places, parcel.Place{Channel: sub.ch.name, Epoch: sub.epoch, Offset: sub.position(), Presence: sub.presence})
+	}
+	parts = append(parts, head)
+	size := 0
+	for i := range s.replay.len() {
+		f := s.packFrame(s.replay.at(i))
+		if size += len(f.Data); size > handoverBytes {
+			parts[len(parts)-1].More = true
+			parts = append(parts, &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted})
+			size = len(f.Data)
+		}
+		last := parts[len(parts)-1]
+		last.Frames = append(last.Frames, f)
+	}
+	return parts
+}
+
+// packFrame is one kept frame as another node gets it. s.mu must be held.
+func (s *Session) packFrame(e *replayEntry) parcel.Frame {
+	f := parcel.Frame{Data: e.sealed, ExpiresMS: e.expires}
+	if s.enc != wire.Protobuf {
+		f.Data = transcode(e.sealed, s.enc, wire.Protobuf)
+	}
+	if p := e.parked; p != nil {
+		p.mu.Lock()
+		f.Parked, f.Receipts, f.Handed = !p.gone && p.only == nil, p.Receipts, p.handed
+		p.mu.Unlock()
+		f.ExpiresMS = p.ExpiresMS
+	}
+	return f
+}
+
+// openAsks are the session's own requests. s.mu must be held.
+func (s *Session) openAsks(now int64) (out []parcel.Open) {
+	for _, p := range s.asks {
+		out = append(out, parcel.Open{Number: p.number, Asked: p.askID, To: p.to, LeftMS: (p.deadline - now) / int64(time.Millisecond)})
+	}
+	return out
+}
+
+// openServed are the requests that the session is to answer.
+func (s *Session) openServed(now int64) (out []parcel.Open) {
+	h := s.hub
+	s.mu.Lock()
+	for number, node := range s.served {
+		out = append(out, parcel.Open{Number: number, Node: node})
+	}
+	s.mu.Unlock()
+	if h.requestN.Load() == 0 {
+		return out
+	}
+	for i := range h.requests {
+		sh := &h.requests[i]
+		sh.mu.Lock()
+		for number, p := range sh.m {
+			if p.server == s {
+				out = append(out, parcel.Open{Number: number})
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return out
+}
+
+// published is what the agent says of itself.
+func (a *agent) published() (card, keys []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.card, a.keys
+}
