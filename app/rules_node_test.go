@@ -141,3 +141,45 @@ func TestRulesOfTheFleet(t *testing.T) {
 	both("many", "")
 	both("cpu_warning", "configuration")
 }
+
+// TestAnswersToAdvice: what an operator says to advice at one node holds at both.
+func TestAnswersToAdvice(t *testing.T) {
+	one, two := pair(t)
+	token := one.Token("boss", func(s *auth.TokenSpec) { s.Roles = []string{"operator"} })
+	viewer := one.Token("eye", func(s *auth.TokenSpec) { s.Roles = []string{"viewer"} })
+	soon(t, "the tokens are everywhere", func() bool { return answers(two.URL, token) && answers(two.URL, viewer) })
+	soon(t, "somebody leads", func() bool {
+		_, a := fetch(two.URL+"/v1/scaling/status", token, nil)
+		return strings.Contains(a, `"leader":"`)
+	})
+	const path = "/v1/scaling/advice/answers"
+	for _, c := range []struct {
+		what, token, body string
+		status            int
+	}{
+		{"a viewer", viewer, `{"advice":"memory@one","verdict":"dismiss","reason":"x"}`, 403},
+		{"no reason", token, `{"advice":"memory@one","verdict":"dismiss"}`, 400}, {"no time", token, `{"advice":"memory@one","verdict":"snooze"}`, 400},
+		{"too long", token, `{"advice":"memory@one","verdict":"snooze","for":"91d"}`, 400}, {"no verdict", token, `{"advice":"memory@one","verdict":"burn"}`, 400},
+		{"no advice", token, `{"verdict":"dismiss","reason":"x"}`, 400},
+		{"dismissed", token, `{"advice":"memory@one","verdict":"dismiss","reason":"test machine","weight":"warn 7"}`, 200},
+		{"snoozed", token, `{"advice":"nodes","verdict":"snooze","for":"7d"}`, 200},
+	} {
+		if status, body := change(t, "POST", two.URL+path, c.token, c.body); status != c.status {
+			t.Errorf("%s: got %d %s, want %d", c.what, status, body, c.status)
+		}
+	}
+	for _, n := range []*apptest.Node{one, two} {
+		soon(t, "both nodes know", func() bool {
+			_, body := fetch(n.URL+path, viewer, nil)
+			return strings.Contains(body, "test machine") && strings.Contains(body, `"advice":"nodes"`)
+		})
+	}
+	cookie := one.SignIn(account.Operator)
+	status, to := postForm(t, one.URL+"/capacity/answer", cookie, url.Values{"form": {account.FormToken(cookie.Value)}, "advice": {"nosuch"}, "verdict": {"dismiss"}, "reason": {"x"}})
+	if status != 303 || !strings.Contains(to, "not+advised+any+more") {
+		t.Errorf("advice that nobody gave: got %d %s", status, to)
+	}
+	if status, body := fetch(one.URL+"/advice.json", "", cookie); status != 200 {
+		t.Errorf("advice as JSON: got %d %s", status, body)
+	}
+}

@@ -37,6 +37,7 @@ type Scaling interface {
 	Silences() []scale.Silence
 	Rules() ([]scale.Rule, scale.Capacity)
 	Origins() map[string]watch.Origin
+	Answers() []watch.Answer
 	Backtest(ctx context.Context, r scale.Rule, from, to time.Time) (scale.Backtested, error)
 	Calibrate(m scale.Measurement, secondsPerMessage float64, now time.Time) (scale.Capacity, error)
 	Do(ctx context.Context, c watch.Command) (scale.LogEntry, error)

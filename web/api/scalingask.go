@@ -37,6 +37,11 @@ func (a *API) scalingAskRoutes() []Route {
 			Summary: "Pauses scaling: all, in (no fewer), out (no more), or none."},
 		{Method: "POST", Path: "/v1/scaling/capacity", Name: "scaling.capacity", Access: Admin, Body: CapacityBody{}, Reply: scale.LogEntry{}, handle: a.scalingCapacity, Codes: codes(),
 			Summary: "Puts a measured capacity of one instance in the place of the document's.", Doc: "agentnet bench --calibrate measures and sends it. It holds over restarts, on all nodes."},
+		{Method: "GET", Path: "/v1/scaling/advice/answers", Name: "scaling.advice.answers", Access: Viewer, Reply: AnswersReply{}, handle: a.adviceAnswers, Codes: codes(),
+			Summary: "What admins said to pieces of advice: snoozed, dismissed, opened again."},
+		{Method: "POST", Path: "/v1/scaling/advice/answers", Name: "scaling.advice.answer", Access: Operator, Body: AnswerBody{}, Reply: scale.LogEntry{}, handle: a.answerAdvice, Codes: codes(),
+			Summary: "Snoozes or dismisses a piece of advice, or shows it again.",
+			Doc:     "advice and weight are columns of advice.json of the console: the answer holds while the weight, which stands for the evidence, is the same. On all nodes, over restarts."},
 		{Method: "POST", Path: "/v1/scaling/pin", Name: "scaling.pin", Access: Operator, Body: PinBody{}, Reply: scale.LogEntry{}, handle: a.scalingPin, Codes: codes(),
 			Summary: "Pins the count to a number; 0 unpins it."},
 	}
@@ -261,4 +266,38 @@ func (a *API) scalingCapacity(c *fiber.Ctx, id *relay.Identity) error {
 		cmd.Capacity = &capacity
 	}
 	return a.operate(c, id, cmd)
+}
+
+// AnswersReply lists answers.
+type AnswersReply struct {
+	Answers []watch.Answer `json:"answers"`
+}
+
+func (a *API) adviceAnswers(c *fiber.Ctx, _ *relay.Identity) error {
+	return writeJSON(c, http.StatusOK, AnswersReply{append([]watch.Answer{}, a.cfg.Scaling.Answers()...)})
+}
+
+// AnswerBody is an answer to a piece of advice.
+type AnswerBody struct {
+	Advice  string        `json:"advice" doc:"Which, such as memory@n1."`
+	Verdict watch.Verdict `json:"verdict" enum:"snooze,dismiss,reopen"`
+	Weight  string        `json:"weight,omitempty" doc:"Of the evidence that was seen."`
+	Until   time.Time     `json:"until,omitzero" doc:"Of a snooze; at most 90 days away."`
+	For     string        `json:"for,omitempty" doc:"How long, such as 7d; instead of until."`
+	Reason  string        `json:"reason,omitempty" doc:"Needed to dismiss."`
+}
+
+func (a *API) answerAdvice(c *fiber.Ctx, id *relay.Identity) error {
+	var b AnswerBody
+	if err := readBody(c, &b); err != nil {
+		return err
+	}
+	if b.For != "" {
+		length, err := span(b.For)
+		if err != nil {
+			return &wire.Error{Code: wire.BadFrame, Message: "for: " + err.Error()}
+		}
+		b.Until = time.Now().Add(length)
+	}
+	return a.operate(c, id, watch.Command{Op: watch.OpAnswer, Answer: &watch.Answer{Advice: b.Advice, Verdict: b.Verdict, Weight: b.Weight, Until: b.Until, Reason: b.Reason}})
 }

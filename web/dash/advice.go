@@ -36,6 +36,8 @@ func (b *Board) advise(r *request, sc Scaling, rows []limitRow, st *watch.Status
 			continue
 		}
 		if card, ok := limitAdvice(row); ok {
+			card.key = row.signal.String() + "@" + row.where
+			card.weight = weigh(&card, math.Floor(row.share()*10))
 			cards = append(cards, card)
 		}
 	}
@@ -61,6 +63,10 @@ func countAdvice(d *scale.Decision, st *watch.Status) adviceCard {
 	if d.Desired > d.Live {
 		card.kind, card.word = "warn", "Act soon"
 	}
+	card.key, card.weight = "nodes", weigh(&card, float64(d.Desired))
+	if st.Actuator != "" {
+		card.apply = actCommand()
+	}
 	for _, w := range d.Wants {
 		if w.Known && len(card.evidence) < 3 {
 			card.evidence = append(card.evidence, Fact{signalName(w.Signal), fmt.Sprintf("%s of %s a node, asks for %d", write(w.Signal, w.Value), write(w.Signal, w.Target), w.Count), false})
@@ -74,6 +80,7 @@ func boundAdvice(d *scale.Decision, st *watch.Status) adviceCard {
 		effect: []Fact{{"At most", fmt.Sprintf("%d → %d nodes", st.Max, d.Recommended), false}},
 		change: []diffLine{{"", "scaling:"}, {"del", fmt.Sprintf("-  max: %d", st.Max)}, {"add", fmt.Sprintf("+  max: %d", d.Recommended)}},
 		risk:   "Until the capacity of a node is measured it is the scaling document's. agentnet bench measures this machine: it may hold far more."}
+	card.key, card.weight = "max", weigh(&card, float64(d.Recommended))
 	for _, w := range d.Wants {
 		if w.Known && len(card.evidence) < 3 {
 			card.evidence = append(card.evidence, Fact{signalName(w.Signal), fmt.Sprintf("%s of %s a node, asks for %d", write(w.Signal, w.Value), write(w.Signal, w.Target), w.Count), false})

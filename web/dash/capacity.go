@@ -20,11 +20,13 @@ type capacityView struct {
 	r        *request
 	lead     string
 	scaling  bool
+	operates bool
 	mode     string
 	accuracy string
 	limits   []limitRow
 	advice   []adviceCard
-	looked   []string // what was looked at and not advised
+	held     []heldCard // that an admin has put away
+	looked   []string   // what was looked at and not advised
 	forecast *ui.Chart
 	outlook  string
 	whatIf   whatIf
@@ -51,6 +53,8 @@ type adviceCard struct {
 	change            []diffLine
 	risk              string
 	id                string
+	key, weight       string         // what it is about, and what its evidence amounts to
+	apply             *watch.Command // the change, where it can be made at run time
 }
 
 type diffLine struct{ class, text string }
@@ -99,6 +103,8 @@ func (b *Board) capacity(r *request) (*view, error) {
 	v.accuracy = accuracyWords(&out)
 	v.limits = b.limitRows(r, sc, &out)
 	v.advice, v.looked = b.advise(r, sc, v.limits, &st)
+	v.advice, v.held = sift(v.advice, sc.Answers(), r.now)
+	v.operates = r.who.Role >= Operator
 	v.lead = capacityLead(v)
 	v.forecast, v.outlook = forecastChart(r, b, &out)
 	v.whatIf = b.tryWhatIf(r, sc)

@@ -26,6 +26,8 @@ func (b *Board) addActs(add func(method, path string, need Role, action string, 
 	add("POST", "/nodes/drain", Operator, "node.drain", b.drain)
 	add("POST", "/nodes/undrain", Operator, "node.undrain", b.undrain)
 	add("POST", "/nodes/rebalance", Operator, "node.rebalance", b.rebalance)
+	add("POST", "/capacity/answer", Operator, "advice.answer", b.answerAdvice)
+	add("POST", "/capacity/apply", Operator, "advice.apply", b.applyAdvice)
 	add("POST", "/alerts/ack", Operator, "alert.ack", b.acknowledge)
 	add("POST", "/alerts/silence", Operator, "alert.silence", b.silence)
 	add("POST", "/alerts/unsilence", Operator, "alert.unsilence", b.unsilence)

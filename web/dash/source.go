@@ -22,6 +22,7 @@ type Scaling interface {
 	Silences() []scale.Silence
 	Rules() ([]scale.Rule, scale.Capacity)
 	Origins() map[string]watch.Origin
+	Answers() []watch.Answer
 	History(ctx context.Context, q watch.HistoryQuery) (watch.History, error)
 	Nodes(ctx context.Context) ([]string, error)
 	Backtest(ctx context.Context, r scale.Rule, from, to time.Time) (scale.Backtested, error)

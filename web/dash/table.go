@@ -35,6 +35,7 @@ func (b *Board) tabled() map[string]func(*request) (*table, error) {
 		"/capacity":  b.limitTable,
 		"/alerts":    b.alertTable,
 		"/rules":     b.ruleTable,
+		"/advice":    b.adviceTable,
 	}
 }
 

@@ -68,7 +68,8 @@ func (s *Service) recall(ctx context.Context, now time.Time) error {
 	var override Override
 	var rules []scale.Rule
 	var capacity scale.Capacity
-	for name, into := range map[string]any{settingState: &k, settingPolicy: &override, settingRules: &rules, settingCapacity: &capacity} {
+	var answers []Answer
+	for name, into := range map[string]any{settingState: &k, settingPolicy: &override, settingRules: &rules, settingCapacity: &capacity, settingAdvice: &answers} {
 		text, err := s.cfg.Store.Setting(ctx, name)
 		if err != nil {
 			return err
@@ -80,7 +81,7 @@ func (s *Service) recall(ctx context.Context, now time.Time) error {
 			s.log.Warn("a stored setting cannot be read and is not used", "setting", name, "error", err)
 		}
 	}
-	s.override = override
+	s.override, s.answers = override, answers
 	base := s.engine.Policy()
 	if p := override.apply(base); p.Validate() == nil {
 		if _, err := s.engine.SetPolicy(now, "engine", p); err != nil {
@@ -216,6 +217,7 @@ type word struct {
 	Override  Override        `json:"override"`
 	Rules     []scale.Rule    `json:"rules,omitempty"`   // when they were changed at run time
 	RulesAt   time.Time       `json:"rules_at,omitzero"` // when an admin did, in this life of the leader
+	Answers   []Answer        `json:"answers,omitempty"` // to advice
 	Capacity  scale.Capacity  `json:"capacity"`          // as calibrated; zero: it was not
 }
 
@@ -228,7 +230,7 @@ func (s *Service) tellKnowledge(now time.Time) {
 	}
 	s.told = now
 	s.mu.Lock()
-	w := word{Fence: s.fence, Override: s.override, RulesAt: s.rulesAt}
+	w := word{Fence: s.fence, Override: s.override, RulesAt: s.rulesAt, Answers: s.answers}
 	own := s.ownRules
 	s.mu.Unlock()
 	w.Capacity = s.capacity()
@@ -277,6 +279,7 @@ func (s *Service) adopt(from string, raw []byte) error {
 	} else if err := s.leaveRules(now, from, w.RulesAt); err != nil {
 		return err
 	}
+	s.takeAnswers(w.Answers)
 	if w.Capacity != s.capacity() && s.configured.Capacity == (scale.Capacity{}) {
 		if _, err := s.takeCapacity(now, from, w.Capacity); err != nil {
 			return err

@@ -46,6 +46,7 @@ const (
 	OpRules     Op = "rules"     // other alert rules; none: the configured ones again
 	OpRule      Op = "rule"      // one alert rule, new or in the place of its namesake
 	OpUnrule    Op = "unrule"    // one rule as configured again, or gone when it never was
+	OpAnswer    Op = "answer"    // snooze, dismiss or reopen a piece of advice
 	OpCapacity  Op = "capacity"  // what one instance carries, as measured; Reset: the document's again
 )
 
@@ -69,6 +70,8 @@ type Command struct {
 	Rule  *scale.Rule  `json:"rule,omitempty"` // of OpRule; OpUnrule names it by ID
 
 	Capacity *scale.Capacity `json:"capacity,omitempty"`
+
+	Answer *Answer `json:"answer,omitempty"`
 }
 
 // Do carries a command out, here or on the leader, and returns its entry in the
@@ -110,6 +113,8 @@ func (s *Service) execute(ctx context.Context, c Command) (scale.LogEntry, error
 		entry, err = s.setRule(ctx, now, &c)
 	case OpUnrule:
 		entry, err = s.dropRule(ctx, now, &c)
+	case OpAnswer:
+		entry, err = s.answer(ctx, now, &c)
 	case OpCapacity:
 		entry, err = s.setCapacity(ctx, now, &c)
 	default:

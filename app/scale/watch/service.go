@@ -122,6 +122,7 @@ type Service struct {
 	ownRules   bool      // the rules were changed at run time
 	rulesAt    time.Time // when that was last done, here or by the leader's word; zero: not in this life
 	calibrated scale.Capacity
+	answers    []Answer // to advice; never changed in place
 	outlook    outlook
 	measured   Measured
 
