@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"agentnet/app/relay/overload"
+	"agentnet/app/scale"
 	"agentnet/store"
 )
 
@@ -32,6 +34,44 @@ func TestTokensThatEndedLongAgoAreForgotten(t *testing.T) {
 	}
 	if !strings.Contains(text.String(), "tokens=1") || strings.Contains(text.String(), "WARN") {
 		t.Errorf("got the log %s", text.String())
+	}
+}
+
+// TestOldEntriesLeaveTheScalingLog trims by the configuration, and keeps all without
+// a bound.
+func TestOldEntriesLeaveTheScalingLog(t *testing.T) {
+	db, err := store.Open(t.Context(), store.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for day := range 20 {
+		e, err := scale.NewEntry(scale.KindNote, now.AddDate(0, 0, day-20), "alice", "", "a note", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.AppendScaleLog(t.Context(), "n1", []scale.Entry{e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var text strings.Builder
+	log := slog.New(slog.NewTextHandler(&text, nil))
+	a := &App{store: db, log: log, cfg: DefaultConfig()}
+	a.acting.gate = NewGate(func() overload.Level { return overload.Normal }, log)
+	for _, tt := range []struct{ days, want int }{{0, 20}, {1100, 20}, {10, 11}} {
+		a.cfg.Scaling.LogDays = tt.days
+		a.trimLog(t.Context(), now)
+		page, err := db.ScaleLogPage(t.Context(), scale.LogFilter{})
+		if err != nil || len(page) != tt.want {
+			t.Errorf("%d days: got %d entries, %v, want %d", tt.days, len(page), err, tt.want)
+		}
+	}
+	if got := text.String(); !strings.Contains(got, "up_to=10 archive=scalelog/") || strings.Contains(got, "level=WARN") || strings.Contains(got, "level=ERROR") {
+		t.Errorf("got the log %s", got)
+	}
+	if s := a.acting.gate.Stats()[WorkArchive]; s.Passed != 3 {
+		t.Errorf("the gate was asked %d times, want 3", s.Passed)
 	}
 }
 
