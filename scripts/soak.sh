@@ -3,7 +3,7 @@
 # long form of another package's test, and records the figures in
 # scripts/bench/results/soak-NAME.md.
 #
-#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log, or all
+#   sh scripts/soak.sh NAME...    chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers pages engine history log, or all
 #
 # Sizes are set by the environment (E2E_AGENTS, E2E_SECONDS, … as below); what is
 # given counts before the default of the long form. RESULTS is another directory
@@ -11,8 +11,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log, or all"}
-[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log"
+names=${*:?"soak: name a scenario: chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers pages engine history log, or all"}
+[ "$names" = all ] && names="chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers pages engine history log"
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
 work=$(mktemp -d)
@@ -54,6 +54,12 @@ soak() (
 		default E2E_PAIRS 50
 		default E2E_SERVER_CPU 0
 		pin="taskset -c 1"
+		;;
+	pages)
+		test=TestPagesWithALongHistory
+		default E2E_DAYS 400
+		default E2E_NODES 20
+		default E2E_ROUNDS 3
 		;;
 	drain)
 		test='TestDrain|TestSecondSignal'
@@ -148,7 +154,7 @@ soak() (
 		default SCALELOG_ROUNDS 200
 		;;
 	*)
-		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers engine history log, or all" >&2
+		echo "soak: $name is no scenario: chaos crash drain slow storm overload scale rolling killed stop rebalance leader reunion trouble region viewers pages engine history log, or all" >&2
 		exit 2
 		;;
 	esac

@@ -836,7 +836,7 @@ func logCase(r *request, o *logOpen, operates bool) templ.Component {
 			}
 		}
 		if o.compare != nil {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 73, "<h3>30 minutes before and after")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 73, "<h3 class=\"btns\">30 minutes before and after")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
