@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -119,39 +117,6 @@ func (b *browser) fits(where string) {
 func (b *browser) live() {
 	b.t.Helper()
 	b.do("wait for the stream", chromedp.Poll(`!document.getElementById("live") || document.getElementById("live").textContent.startsWith("Live")`, nil, chromedp.WithPollingTimeout(20*time.Second)))
-}
-
-// TestPagesForEverybody has axe look at each page, light and dark: nothing serious
-// may be in the way of somebody who does not see, hear or point.
-func TestPagesForEverybody(t *testing.T) {
-	axe, err := os.ReadFile("testdata/axe/axe.min.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := apptest.Start(t, nil)
-	inhabit(t, n, 4)
-	b := openBrowser(t, 3*time.Minute)
-	b.signIn(n.URL, n.SignIn(account.Admin))
-	for i, path := range append([]string{"/agents?agent=lab/worker-01", "/alerts?rule=cpu_warning"}, consolePages...) {
-		b.resize([]screen{desktop, phone}[i%2])
-		b.colours([]string{"light", "dark"}[i/2%2])
-		b.open(n.URL + path)
-		b.do("load axe", chromedp.Evaluate(string(axe), nil))
-		var found []struct {
-			ID, Impact, Help string
-			Nodes            []struct{ HTML, FailureSummary string }
-		}
-		b.do("run axe", chromedp.Evaluate(`axe.run({resultTypes: ["violations"]}).then(r => r.violations.map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 3).map(n => ({html: n.html.slice(0, 200), failureSummary: n.failureSummary}))})))`,
-			&found, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
-		for _, v := range found {
-			if v.Impact != "serious" && v.Impact != "critical" {
-				t.Logf("%s: %s (%s): %s", path, v.ID, v.Impact, v.Help)
-				continue
-			}
-			t.Errorf("%s: %s (%s): %s: %+v", path, v.ID, v.Impact, v.Help, v.Nodes)
-		}
-		b.check(path)
-	}
 }
 
 // says waits until the page says what became of an action.
