@@ -13,6 +13,7 @@ import (
 
 	"agentnet/app/wire"
 	"agentnet/web/api"
+	"agentnet/web/gate"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -74,8 +75,17 @@ func (s *Server) caught(c *fiber.Ctx, v any) error {
 	s.cfg.Logger.Error("panic in an http handler", "route", c.Route().Path, "instance", instance,
 		"type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 	c.Response().ResetBody()
+	if s.person(c) {
+		return s.login.Fault(c, fiber.StatusInternalServerError, "The server could not do it. Its log has the reason under "+instance+".")
+	}
 	return api.WriteProblem(c, api.Problem{Code: wire.Internal, Instance: instance,
 		Detail: "the server could not do it; its log has the reason under the instance named here"})
+}
+
+// person says that a person looks at the answer: a browser opens an address that is
+// not of the API.
+func (s *Server) person(c *fiber.Ctx) bool {
+	return s.login != nil && c.Method() == fiber.MethodGet && gate.WantsPage(c) && !strings.HasPrefix(c.Path(), s.cfg.Base+"/v1/")
 }
 
 // access writes one line. The route's pattern stands for the path, which may
@@ -105,9 +115,15 @@ var details = map[int]string{
 func (s *Server) fail(c *fiber.Ctx, err error) error {
 	s.secure(c)
 	if e, ok := errors.AsType[*wire.Error](err); ok {
+		if s.person(c) {
+			return s.login.Fault(c, api.Status(e.Code), e.Message)
+		}
 		return api.WriteProblem(c, api.Problem{Code: e.Code, Detail: e.Message, RetryAfterMS: e.RetryAfterMS})
 	}
 	if e, ok := errors.AsType[*fiber.Error](err); ok && e.Code >= 400 && e.Code < 600 {
+		if s.person(c) && e.Code == fiber.StatusNotFound {
+			return s.login.Fault(c, e.Code, "There is nothing at this address.")
+		}
 		return api.WriteProblem(c, api.Problem{Status: e.Code, Code: api.CodeFor(e.Code), Detail: details[e.Code]})
 	}
 	instance := api.NewInstance()

@@ -35,7 +35,7 @@ func (b *browser) send(what, button string, fields ...string) {
 	b.t.Helper()
 	var actions []chromedp.Action
 	for i := 0; i < len(fields); i += 2 {
-		if !strings.Contains(fields[i], "select") {
+		if !strings.Contains(fields[i], "select") && !strings.Contains(fields[i], "textarea") {
 			actions = append(actions, chromedp.Clear(fields[i], chromedp.ByQuery))
 		}
 		actions = append(actions, chromedp.SendKeys(fields[i], fields[i+1], chromedp.ByQuery))

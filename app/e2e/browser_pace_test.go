@@ -12,7 +12,6 @@ import (
 	"agentnet/app/apptest"
 	"agentnet/app/cluster/redistest"
 
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -24,7 +23,7 @@ import (
 const observe = `window.seen = { lcp: 0, cls: 0, inp: 0, hands: new Set(), slowest: "" };
 	new PerformanceObserver(l => { for (const e of l.getEntries()) seen.lcp = Math.max(seen.lcp, e.startTime) }).observe({ type: "largest-contentful-paint", buffered: true });
 	new PerformanceObserver(l => { for (const e of l.getEntries()) if (!e.hadRecentInput) seen.cls += e.value }).observe({ type: "layout-shift", buffered: true });
-	new PerformanceObserver(l => { for (const e of l.getEntries()) if (e.interactionId) { seen.hands.add(e.interactionId); if (e.duration > seen.inp) { seen.inp = e.duration; seen.slowest = e.name + " " + (e.target?.tagName ?? "") } } }).observe({ type: "event", durationThreshold: 16, buffered: true });`
+	new PerformanceObserver(l => { for (const e of l.getEntries()) if (e.interactionId) { seen.hands.add(e.interactionId); if (e.duration > seen.inp) { seen.inp = e.duration; seen.slowest = e.name + " " + (e.target?.tagName ?? "") + ", " + Math.round(e.processingStart - e.startTime) + " ms until its script, which took " + Math.round(e.processingEnd - e.processingStart) } } }).observe({ type: "event", durationThreshold: 16, buffered: true });`
 
 // A pace is how a page felt: milliseconds but for the shift.
 type pace struct {
@@ -56,10 +55,19 @@ func (b *browser) use() (done int) {
 			[...list].filter(shown).slice(0, 2).forEach((e) => e.setAttribute("data-use", name));
 	} true`, nil))
 	for _, kind := range []string{"summary", "field", "range", "zoom"} {
-		var nodes []*cdp.Node
-		b.do("look for "+kind, chromedp.Nodes(`[data-use=`+kind+`]`, &nodes, chromedp.ByQueryAll, chromedp.AtLeast(0)))
-		for _, n := range nodes {
-			act("click on "+kind, chromedp.MouseClickNode(n))
+		for i := range 2 {
+			// A live page may have replaced what was marked: its place is asked for now.
+			var at []float64
+			b.eval(fmt.Sprintf(`{
+				const e = document.querySelectorAll("[data-use=%s]")[%d];
+				e?.scrollIntoView({ block: "center", behavior: "instant" });
+				const r = e?.getBoundingClientRect();
+				r ? [r.x + r.width / 2, r.y + r.height / 2] : [];
+			}`, kind, i), &at)
+			if len(at) == 0 {
+				break
+			}
+			act("click on "+kind, chromedp.MouseClickXY(at[0], at[1]))
 			switch kind {
 			case "field":
 				for _, letter := range "abc" {
@@ -140,6 +148,9 @@ func judge(t *testing.T, path string, all []pace, slack float64) {
 	felt := fmt.Sprintf("INP %.0f ms", inp)
 	if inp == 0 {
 		felt = "INP under 16 ms"
+	}
+	if inp > 100 {
+		felt += " (" + all[0].Slowest + ")"
 	}
 	figure(t, "`%s`: %.1f KB compressed, LCP %.0f ms, %s of %d interactions, CLS %.3f", path, weight/1000, lcp, felt, all[0].done, cls)
 	most := 100_000.0

@@ -199,6 +199,66 @@ func TestPagesWithoutScripts(t *testing.T) {
 	}
 }
 
+// enter types into a field, sends its form by the key and waits for the page that
+// follows.
+func (b *browser) enter(what, field, words string) {
+	b.t.Helper()
+	b.do(what, chromedp.Clear(field, chromedp.ByQuery), chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := chromedp.RunResponse(ctx, chromedp.SendKeys(field, words+"\r", chromedp.ByQuery))
+		return err
+	}), chromedp.WaitReady("#main"))
+}
+
+// TestFormsWithoutScripts sends every form of the console that is not about access
+// as a browser that runs no scripts.
+func TestFormsWithoutScripts(t *testing.T) {
+	n := apptest.Start(t, nil)
+	inhabit(t, n, 3)
+	b := openBrowser(t, 3*time.Minute)
+	b.noScripts()
+	b.resize(phone)
+	b.signIn(n.URL, n.SignIn(account.Admin))
+	at := func(want string) {
+		t.Helper()
+		var got string
+		b.do("ask for the address", chromedp.Location(&got))
+		if !strings.Contains(got, want) {
+			t.Errorf("got to %s, want %s in it", got, want)
+		}
+	}
+	for _, form := range []struct {
+		page, button, want, says string
+		fields                   []string
+	}{
+		{"/agents", "", "q=worker-01", "lab/worker-01", []string{"input[name=q]", "worker-01"}},
+		{"/channels", "", "q=ci", "ci/builds", []string{"input[name=q]", "ci"}},
+		{"/log", "", "q=started", "started", []string{"form[role=search] input[name=q]", "started"}},
+		{"/log", "form[action$='/log/notes'] button", "said=", "The note is row", []string{"textarea[name=text]", "without scripts"}},
+		{"/settings", "", "q=queue", "queue", []string{"form[role=search] input[name=q]", "queue"}},
+		{"/capacity", "form[action$='#planner'] button", "connections=4000", "", []string{"input[name=connections]", "4000"}},
+		{"/capacity", "form[action$='#what-if'] button", "agents=", "", nil},
+		{"/simulator", "form[action$='/simulator'] button", "connections=700", "steps up", []string{"input[name=connections]", "700"}},
+		{"/alerts?rule=cpu_warning", "#rule form[method=get] button", "threshold=75", "Last 30 days", []string{"input[name=threshold]", "75", "input[name=clear]", "60"}},
+		{"/alerts?rule=cpu_warning&test=1&threshold=75&clear=60&hold=60&keep=60", "form[action$='/alerts/rules'] button", "said=", "The rule is in force", nil},
+		{"/trends", "form[action$='/trends'] button", "from=", "", nil},
+		{"/agents?agent=lab/worker-01", "form[action$='/agents/disconnect'] button", "said=", "1 session of lab/worker-01 ended", nil},
+		{"/", ".theme button", "/", "", nil},
+	} {
+		b.open(n.URL + form.page)
+		if form.button == "" { // a filter is sent by Enter
+			b.enter(form.page, form.fields[0], form.fields[1])
+		} else {
+			b.send(form.page+" "+form.button, form.button, form.fields...)
+		}
+		at(form.want)
+		if form.says != "" {
+			b.wants("body", form.says)
+		}
+		b.check(form.page + " " + form.button)
+	}
+	b.do("see the colours", chromedp.WaitReady(`html[data-theme=dark]`))
+}
+
 func shotName(path string) string {
 	if path == "/" {
 		return "overview"

@@ -130,7 +130,16 @@ func (p *Pages) show(c *fiber.Ctx, status int, page templ.Component) error {
 
 // Refuse answers a person who may not see a page.
 func (p *Pages) Refuse(c *fiber.Ctx, status int, text string) error {
-	return p.show(c, status, refusedPage(p.frame(c, "Not allowed"), text, status == fiber.StatusUnauthorized))
+	return p.show(c, status, refusedPage(p.frame(c, "Not allowed"), "Not allowed", text, status == fiber.StatusUnauthorized))
+}
+
+// Fault answers a person whose page is not there or could not be made.
+func (p *Pages) Fault(c *fiber.Ctx, status int, text string) error {
+	heading := "That did not work"
+	if status == fiber.StatusNotFound {
+		heading = "No such page"
+	}
+	return p.show(c, status, refusedPage(p.frame(c, heading), heading, text, false))
 }
 
 // loginView is the sign-in page.
