@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -14,6 +15,7 @@ import (
 	"agentnet/app/cluster"
 	"agentnet/app/roster"
 	"agentnet/app/wire"
+	"agentnet/web/ui"
 )
 
 // orders are what operators ask of this node and, through it, of others.
@@ -209,7 +211,7 @@ func (a *App) disconnectHere(_ context.Context, o ask.Order) (ask.Done, error) {
 		text = "disconnected by the operator: " + o.Reason
 	}
 	n := a.hub.Disconnect(o.Agent, text)
-	return ask.Done{Node: a.cfg.Node, Sessions: n, Message: fmt.Sprintf("%d sessions of %s ended on %s", n, o.Agent, a.cfg.Node)}, nil
+	return ask.Done{Node: a.cfg.Node, Sessions: n, Message: fmt.Sprintf("%s of %s ended on %s", ui.Plural(n, "session", "sessions"), o.Agent, a.cfg.Node)}, nil
 }
 
 // nodeOrder has the named node do something.
@@ -295,6 +297,6 @@ func (f fleetOrders) Disconnect(ctx context.Context, agent, actor, reason string
 		}
 		return all, e
 	}
-	all.Node, all.Message = a.cfg.Node, fmt.Sprintf("%d sessions of %s ended on %v; the agent may connect again", all.Sessions, agent, all.Nodes)
+	all.Node, all.Message = a.cfg.Node, fmt.Sprintf("%s of %s ended on %s; the agent may connect again", ui.Plural(all.Sessions, "session", "sessions"), agent, strings.Join(all.Nodes, ", "))
 	return all, nil
 }

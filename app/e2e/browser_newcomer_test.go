@@ -54,6 +54,10 @@ func (n *newcomer) sees(path, word string, within time.Duration) {
 	}, func() { n.t.Fatalf("%s: %q did not appear in %v: %s\n%s", path, word, within, text, n.node.log) })
 }
 
+// nodeCapacity is the one thing in the file of the newcomer: how much a node takes.
+// A guess would be no reason to act while the machine is calm, as it is here.
+const nodeCapacity = "  instance_messages: 100\n"
+
 // TestNewcomersFirstHour goes the way of the first hour with the program itself, as
 // processes: an empty folder, the link that serve prints, the first admin, the first
 // token, the demo's agents, an alert by a rule that was made strict, the advice, the
@@ -61,7 +65,7 @@ func (n *newcomer) sees(path, word string, within time.Duration) {
 func TestNewcomersFirstHour(t *testing.T) {
 	dir := t.TempDir()
 	n := &newcomer{t: t, house: &house{t: t, dir: dir, config: filepath.Join(dir, "agentnet.yaml")}}
-	if err := os.WriteFile(n.house.config, nil, 0o600); err != nil {
+	if err := os.WriteFile(n.house.config, []byte("scaling:\n"+nodeCapacity), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	n.node = n.house.start()
@@ -144,7 +148,7 @@ func (n *newcomer) advice() {
 	if want == nil {
 		n.t.Fatalf("got %q as the exact change, want a new maximum", change)
 	}
-	n.restart("scaling:\n  max: " + want[1] + "\n")
+	n.restart("scaling:\n" + nodeCapacity + "  max: " + want[1] + "\n")
 	n.demo() // the one before ended with its server
 	n.sees("/log?kind=decisions", "scale up from 1 to", 60*time.Second)
 	n.b.do("open the decision", chromedp.Click(`.log a.what, .log .what a, .log a`, chromedp.NodeVisible), chromedp.WaitReady("#main"))
