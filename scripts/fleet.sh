@@ -9,7 +9,8 @@
 # generator) make it smaller. BENCH_FLAGS are more flags of the load generator, such
 # as --no-answers. Each node runs on NODE_PROCS processors at a time: what many
 # processes on few cores would spend on waking each other's threads is no property
-# of a fleet. RESULTS is another folder for the record.
+# of a fleet. Nodes do not rebalance: the load generator spreads its connections
+# evenly, and does not follow one that is moved. RESULTS is another folder for the record.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -53,7 +54,7 @@ n=0
 while [ "$n" -lt "$nodes" ]; do
 	n=$((n + 1))
 	GOMAXPROCS=$procs "$work/agentnet" serve --listen "127.0.0.1:$((port + n))" --node "n$n" --data "$work/n$n" --redis "redis://127.0.0.1:$port" \
-		--log-level warn >"$work/n$n.out" 2>"$work/n$n.log" &
+		--rebalance-per-s 0 --log-level warn >"$work/n$n.out" 2>"$work/n$n.log" &
 	pids="$pids $!"
 	urls="$urls${urls:+,}http://127.0.0.1:$((port + n))"
 	[ "$n" -ne 1 ] || first=$!
