@@ -162,3 +162,25 @@ func (h *Hub) expireDedup(now int64) {
 		sh.mu.Unlock()
 	}
 }
+
+// meet notes the key of a message that another node posted to this one alone, so that
+// the sender may repeat it through any node, also when the first is gone: here it is
+// known, as long as its receiver stays. had is the answer that it had when it came
+// here before under another id; once is to be settled, or undone, else.
+func (h *Hub) meet(t *Turn, m *letter, key []byte) (once *dedupEntry, had wire.OK) {
+	k := h.dedupKey(m.from, key)
+	now := t.clock()
+	sh := &h.dedup[k[0]%shards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := sh.m[k]
+	if e == nil || e.expires <= now {
+		e = &dedupEntry{key: k, kind: wire.KindSend, expires: now + int64(h.cfg.DedupWindow)}
+		sh.add(e, h.cfg.DedupKeys/shards+1)
+		return e, had
+	}
+	if e.done && e.kind == wire.KindSend && e.answer.MessageID != m.id {
+		had = e.answer
+	}
+	return nil, had
+}

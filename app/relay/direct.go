@@ -65,6 +65,7 @@ type letter struct {
 	receipts bool
 	id       string
 	timeMS   int64
+	key      []byte // for dedup, while it is under way
 
 	// Of letters from other nodes.
 	onward  bool       // it is handed on: whoever posted it parks it when nobody has it
@@ -92,7 +93,7 @@ func (h *Hub) sendFrom(t *Turn, who *Identity, from string, c *wire.Command, by 
 		return
 	}
 	t.mail = letter{from: from, to: c.To, class: c.Class, payload: c.Payload, headers: c.Headers,
-		ttl: bounded(c.TTLMS, h.cfg.Limits.MaxTTLMS), receipts: c.Receipts, id: t.newID(), timeMS: t.wallMS()}
+		ttl: bounded(c.TTLMS, h.cfg.Limits.MaxTTLMS), receipts: c.Receipts, id: t.newID(), timeMS: t.wallMS(), key: c.Key}
 	m := &t.mail
 	if e := admit(); e != nil {
 		h.undo(t, once, e)

@@ -53,12 +53,20 @@ func (l *landed) forget(hash uint64) {
 
 // landLetter takes a direct message from another node.
 func (h *Hub) landLetter(t *Turn, node string, p []byte) bool {
-	var l parcel.Letter
+	var l parcel.Sent
 	if !parcel.Read(p, &l) {
 		return false
 	}
-	m := letterOf(&l)
+	m := letterOf(&l.Letter)
 	by := caller{node: node, id: l.Number}
+	var once *dedupEntry
+	if len(l.Key) > 0 && len(l.Targets) == 0 {
+		var had wire.OK
+		if once, had = h.meet(t, &m, l.Key); had.Outcome != "" {
+			t.outcome(node, outcomeOf(l.Number, &had))
+			return true
+		}
+	}
 	if m.receipts {
 		h.await(strings.Clone(m.id), strings.Clone(m.from), strings.Clone(l.To), m.timeMS+max(m.ttl, receiptTime).Milliseconds(), false)
 	}
@@ -69,24 +77,28 @@ func (h *Hub) landLetter(t *Turn, node string, p []byte) bool {
 		if h.agent(m.to) != nil { // its sessions here get it too, and need no other copy
 			h.landed.first(h.hashOf(m.id))
 		}
+		h.undo(t, once, &errNoWay) // who has the message knows its key no longer
 		h.passOn(t, &m, &by, onward)
 		return true
 	}
-	h.land(t, &m, &by)
+	h.land(t, &m, &by, once)
 	return true
 }
 
 // land gives a message of another node to the sessions that its receiver has here.
-func (h *Hub) land(t *Turn, m *letter, by *caller) {
+func (h *Hub) land(t *Turn, m *letter, by *caller, once *dedupEntry) {
 	n, held := h.deliver(t, m, m.spare)
 	switch {
 	case n > 0:
+		h.settle(t, once, &wire.OK{For: wire.KindSend, MessageID: m.id, Outcome: wire.Delivered, Sessions: n})
 		t.outcome(by.node, parcel.Outcome{Number: by.id, Result: parcel.Delivered, Sessions: n})
 	case held && m.spare:
+		h.settle(t, once, &wire.OK{For: wire.KindSend, MessageID: m.id, Outcome: wire.Parked})
 		t.outcome(by.node, parcel.Outcome{Number: by.id, Result: parcel.Done})
 	case held:
-		h.park(t, m, by, nil)
+		h.park(t, m, by, once)
 	default:
+		h.undo(t, once, &errNoWay)
 		by.absent(t)
 		return
 	}

@@ -141,7 +141,9 @@ func (h *Hub) park(t *Turn, m *letter, by *caller, once *dedupEntry) {
 	p.had = m.others
 	if err := h.mail.Add(&p.entry); err != nil {
 		if m.shared && errors.Is(err, mailbox.ErrDuplicate) { // another node forwards it once more
-			by.ok(t, &wire.OK{For: wire.KindSend, MessageID: m.id, Outcome: wire.Parked})
+			ok := wire.OK{For: wire.KindSend, MessageID: m.id, Outcome: wire.Parked}
+			h.settle(t, once, &ok)
+			by.ok(t, &ok)
 			return
 		}
 		t.count.dropped[dropMailboxFull]++

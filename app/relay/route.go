@@ -113,9 +113,9 @@ func (r *route) same(hosts []Host, here bool) bool {
 }
 
 // letter is m as other nodes get it.
-func (x *crossing) letter(m *letter) *parcel.Letter {
-	return &parcel.Letter{Number: x.number, From: m.from, To: x.to, ID: m.id, TimeMS: m.timeMS, TTLMS: m.ttl.Milliseconds(), Class: m.class,
-		Receipts: m.receipts, Spare: m.spare, Targets: m.targets, Headers: m.headers, Payload: m.payload}
+func (x *crossing) letter(m *letter) *parcel.Sent {
+	return &parcel.Sent{Key: m.key, Letter: parcel.Letter{Number: x.number, From: m.from, To: x.to, ID: m.id, TimeMS: m.timeMS, TTLMS: m.ttl.Milliseconds(), Class: m.class,
+		Receipts: m.receipts, Spare: m.spare, Targets: m.targets, Headers: m.headers, Payload: m.payload}}
 }
 
 // letterOf is the letter of a parcel, whose memory it shares.
@@ -243,7 +243,7 @@ func (h *Hub) parkedHere(to string) bool { return h.agent(bytesOf(to)) == nil &&
 // goOnWith posts a message that waited, or delivers it here if nobody else holds
 // its receiver any more. The route's shard must be held.
 func (h *Hub) goOnWith(t *Turn, r *route, x *crossing, hosts []Host, here bool) {
-	var l parcel.Letter
+	var l parcel.Sent
 	sh := h.crossShard(x.number)
 	sh.mu.Lock()
 	done := x.done
@@ -252,8 +252,8 @@ func (h *Hub) goOnWith(t *Turn, r *route, x *crossing, hosts []Host, here bool) 
 	if done {
 		return
 	}
-	m := letterOf(&l)
-	m.onward = x.onward
+	m := letterOf(&l.Letter)
+	m.key, m.onward = l.Key, x.onward
 	if len(hosts) > 0 {
 		h.depart(t, r, x, &m, hosts, here)
 		return
@@ -262,7 +262,7 @@ func (h *Hub) goOnWith(t *Turn, r *route, x *crossing, hosts []Host, here bool) 
 		return
 	}
 	if x.onward {
-		h.land(t, &m, &x.by)
+		h.land(t, &m, &x.by, nil)
 		return
 	}
 	h.deliverOrPark(t, &m, &x.by, x.once)

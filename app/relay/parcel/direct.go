@@ -34,6 +34,22 @@ func (l *Letter) Code(c *Coder) {
 	c.Int(&l.ExpiresMS)
 }
 
+// Sent is a Letter as its first node posts it: with the dedup key that the sender
+// gave. Nodes that do not know the key read the Letter.
+type Sent struct {
+	Letter
+	Key []byte
+}
+
+// Code implements Body.
+func (s *Sent) Code(c *Coder) {
+	s.Letter.Code(c)
+	if c.reading && len(c.b) == 0 {
+		return // of an older node
+	}
+	c.Bytes(&s.Key)
+}
+
 // Results of an Outcome.
 const (
 	Failed    uint8 = iota // Err says why

@@ -142,3 +142,21 @@ func BenchmarkLetter(b *testing.B) {
 		}
 	}
 }
+
+// TestSentReadsAsLetter: nodes that do not know keys read the letter, and a letter of
+// theirs has no key.
+func TestSentReadsAsLetter(t *testing.T) {
+	sent := &Sent{Letter: Letter{Number: 7, From: "a", To: "b", ID: "i", TTLMS: 5, ExpiresMS: 9}, Key: []byte("key")}
+	var old Letter
+	if !Read(Append(nil, sent), &old) || old.To != "b" || old.ExpiresMS != 9 {
+		t.Errorf("an older node reads %+v", old)
+	}
+	var got Sent
+	if !Read(Append(nil, sent), &got) || string(got.Key) != "key" || got.ID != "i" {
+		t.Errorf("got %+v", got)
+	}
+	got = Sent{}
+	if !Read(Append(nil, &sent.Letter), &got) || len(got.Key) != 0 || got.ExpiresMS != 9 {
+		t.Errorf("of an older node: got %+v", got)
+	}
+}
