@@ -179,6 +179,12 @@ func TestAnswersToAdvice(t *testing.T) {
 	if status != 303 || !strings.Contains(to, "not+advised+any+more") {
 		t.Errorf("advice that nobody gave: got %d %s", status, to)
 	}
+	_, log := fetch(one.URL+"/log?q=dismissed&kind=notes", "", cookie)
+	_, link, _ := strings.Cut(log, `href="/v1/scaling/log/export`)
+	link, _, _ = strings.Cut(link, `"`)
+	if status, body := fetch(one.URL+"/v1/scaling/log/export"+strings.ReplaceAll(link, "&amp;", "&"), "", cookie); status != 200 || !strings.Contains(body, "test machine") || strings.Contains(body, "snoozed") {
+		t.Errorf("export of the filtered log by %q: got %d %.300s, want the dismissal alone", link, status, body)
+	}
 	if status, body := fetch(one.URL+"/advice.json", "", cookie); status != 200 {
 		t.Errorf("advice as JSON: got %d %s", status, body)
 	}

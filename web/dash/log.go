@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,6 +84,24 @@ func (r *request) logFilter(rng timeRange) scale.LogFilter {
 		f.Before = before
 	}
 	return f
+}
+
+// exportPath is where the API has all entries of the range that the page's filter
+// chooses, however many.
+func (r *request) exportPath(format string) string {
+	f := r.logFilter(r.during("7d"))
+	q := url.Values{"format": {format}, "from": {f.From.UTC().Format(time.RFC3339)}, "to": {f.To.UTC().Format(time.RFC3339)}}
+	if f.Match != "" {
+		q.Set("match", f.Match)
+	}
+	var kinds []string
+	for _, k := range f.Kinds {
+		kinds = append(kinds, k.String())
+	}
+	if len(kinds) > 0 {
+		q.Set("kinds", strings.Join(kinds, ","))
+	}
+	return r.base + "/v1/scaling/log/export?" + q.Encode()
 }
 
 func (b *Board) scalingLog(r *request) (*view, error) {
