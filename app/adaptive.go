@@ -41,7 +41,7 @@ const (
 	tightenAt  = 0.60 // of memory or queues: halve
 	rushAt     = 0.85 // halve each second, without waiting
 	loosenAt   = 0.50 // and below: double again, up to what is configured
-	growBelow  = 0.35 // of both: queues may grow beyond that, if somebody needs it
+	growBelow  = 0.25 // of both, all the while: queues may grow, as twice as much is not near tightenAt
 	tightenFor = 3 * time.Second
 	loosenFor  = 30 * time.Second
 	growFor    = 10 * time.Second
@@ -59,6 +59,7 @@ type Tuner struct {
 	slow    bool      // heartbeats are no more frequent than a new connection's
 	tight   time.Time // since when tightenAt is reached
 	calm    time.Time // since when it is below loosenAt
+	roomy   time.Time // since when it is below growBelow
 	needed  time.Time // when queues last overflowed
 	dropped uint64
 	looked  bool
@@ -84,7 +85,15 @@ func (t *Tuner) Look(now time.Time, p Pressure) (share float64, slow bool, why s
 
 // resize moves the share by one step at most.
 func (t *Tuner) resize(now time.Time, worst float64, state string) string {
+	if worst >= growBelow {
+		t.roomy = time.Time{}
+	} else if t.roomy.IsZero() {
+		t.roomy = now
+	}
 	switch {
+	case worst >= tightenAt && t.share > 1:
+		t.calm, t.tight = time.Time{}, now
+		return t.to(1, state)
 	case worst >= tightenAt:
 		t.calm = time.Time{}
 		if t.tight.IsZero() {
@@ -104,8 +113,8 @@ func (t *Tuner) resize(now time.Time, worst float64, state string) string {
 			return t.to(min(1, t.share*2), fmt.Sprintf("%s for %v", state, loosenFor))
 		}
 		lately := !t.needed.IsZero() && now.Sub(t.needed) < growFor
-		if t.share >= 1 && t.share < t.most && worst < growBelow && lately && now.Sub(t.calm) >= growFor {
-			t.calm, t.needed = now, time.Time{}
+		if t.share >= 1 && t.share < t.most && lately && !t.roomy.IsZero() && now.Sub(t.roomy) >= growFor {
+			t.calm, t.roomy, t.needed = now, now, time.Time{}
 			return t.to(min(t.most, t.share*2), "queues overflow, and only "+state)
 		}
 		if t.share > 1 && !lately && now.Sub(t.calm) >= 10*loosenFor {

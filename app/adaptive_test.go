@@ -35,6 +35,8 @@ func TestTunerFollowsPressure(t *testing.T) {
 		{"between the thresholds nothing comes back", []span{{4, high}, {500, app.Pressure{Memory: 0.55}}}, "50"},
 		{"overflow with room", []span{{20, app.Pressure{Memory: 0.2}}, {1, app.Pressure{Memory: 0.2, Dropped: 9}}, {400, app.Pressure{Memory: 0.2, Dropped: 9}}}, "200 100"},
 		{"overflow without room", []span{{20, app.Pressure{Memory: 0.45}}, {60, app.Pressure{Memory: 0.45, Dropped: 9}}}, ""},
+		{"overflow beside dips", []span{{20, app.Pressure{Queue: 0.3}}, {8, app.Pressure{Queue: 0.3, Dropped: 9}}, {5, app.Pressure{Dropped: 19}}, {30, app.Pressure{Queue: 0.3, Dropped: 29}}}, ""},
+		{"room that others need", []span{{20, app.Pressure{Memory: 0.2}}, {1, app.Pressure{Memory: 0.2, Dropped: 9}}, {1, app.Pressure{Queue: 0.65, Dropped: 9}}, {1, app.Pressure{Queue: 0.55, Dropped: 9}}}, "200 100"},
 		{"dropped before we looked", []span{{60, app.Pressure{Memory: 0.2, Dropped: 9}}}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
