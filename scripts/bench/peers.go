@@ -81,7 +81,11 @@ func (s *stage) start(ctx context.Context, server string, w *work) (_ *running, 
 		return nil, err
 	}
 	for i := range max(1, w.nodes) {
-		cmd, err := s.serveCommand(ctx, server, filepath.Join(dir, fmt.Sprint(i)), w.small, between.arguments(i), r)
+		more := between.arguments(i)
+		if server == "agentnet" {
+			more = slices.Concat(more, w.serve)
+		}
+		cmd, err := s.serveCommand(ctx, server, filepath.Join(dir, fmt.Sprint(i)), w.small, more, r)
 		if err != nil {
 			return nil, err
 		}

@@ -24,7 +24,7 @@ func (c *compareCommand) record(started time.Time, pinned bool, all []work, cell
 		placing = "not pinned"
 	}
 	fmt.Fprintf(&b, "- Method: %s; loopback, no TLS, JSON, 128-byte payloads; a fresh server for each run; medians of %d.\n", placing, c.Runs)
-	b.WriteString("- The relay: all features on, every agent authenticated by token, every command answered. Peers: no authentication; NATS without answers (verbose off); " +
+	b.WriteString("- The relay: all features on, every agent authenticated by token, every command answered; in the connect storm without its gate (by default 5,000 connects a second), which peers have not either. Peers: no authentication; NATS without answers (verbose off); " +
 		"centrifuge publishes with answers, in its form for speed, and for idling in its form for memory.\n")
 	fmt.Fprintf(&b, "- Load average when it ended: %s\n", loadAverage())
 	fmt.Fprintf(&b, "- Command: `sh scripts/bench.sh` (`bench compare --runs %d`)\n\n", c.Runs)
