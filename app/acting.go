@@ -79,6 +79,7 @@ func (a *App) runActing(ctx context.Context) error {
 	g.Go(func() error { return a.acting.notifier.Run(ctx) })
 	g.Go(func() error { return a.acting.sent.run(ctx) })
 	g.Go(func() error { return a.runAdaptive(ctx) })
+	g.Go(func() error { return a.runStrain(ctx) })
 	if a.acting.heartbeat != nil {
 		g.Go(func() error { return a.acting.heartbeat.Run(ctx) })
 	}
@@ -100,6 +101,10 @@ func (a *App) firing() []notify.Item {
 		r := &rules[i]
 		it := notify.Item{Key: alert.Key(), Rule: alert.Rule, Node: alert.Node, Severity: severity(r.Severity), At: alert.Since, Since: alert.Began, Value: r.Amount(alert.Value),
 			Threshold: r.Amount(r.Threshold), Why: "goes on, at its worst " + r.Amount(alert.Worst), Response: r.Response, Runbook: r.Runbook}
+		if r.OfSilence() || alert.NoData {
+			it.Value, it.Threshold = r.Standing(&alert, time.Now()), r.Limit()
+			it.Why = "goes on, " + it.Value
+		}
 		if r.Runbook != "" {
 			it.Link = a.acting.links.page("/runbooks/" + r.Runbook)
 		}

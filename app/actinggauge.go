@@ -22,6 +22,7 @@ func (a *App) actingReadings() []api.Reading {
 	}
 	out := []api.Reading{
 		{Name: "agentnet_notifications_total", Help: "Tries to deliver notifications, by outcome.", Counter: true, Label: "outcome", Values: outcomes},
+		counter("agentnet_notifications_unlogged_total", "Deliveries that are missing in their log: it could not be written, or not as fast.", a.acting.sent.lost.Load()),
 		gauge("agentnet_notifications_waiting", "Notifications that wait.", float64(waiting)),
 		gauge("agentnet_adaptive_share", "Share of the configured queues and windows that is in force.", float64(a.acting.share.Load())/1e6),
 	}

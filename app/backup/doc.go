@@ -123,7 +123,7 @@ func leftOut(name string) bool {
 	top, _, _ := strings.Cut(name, "/")
 	base := path.Base(name)
 	switch {
-	case top == "backups", strings.HasPrefix(top, asidePrefix), strings.HasPrefix(top, stagePrefix), name == halfName, name == "node.json":
+	case top == "backups", strings.HasPrefix(top, asidePrefix), strings.HasPrefix(top, stagePrefix), name == halfName, name == "node.json", name == "pressure.json":
 		return true
 	case base == "lock", strings.HasSuffix(base, ".tmp"), strings.HasSuffix(base, ".part"), strings.HasSuffix(base, ".damaged"):
 		return true

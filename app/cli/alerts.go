@@ -41,6 +41,9 @@ type alertItem struct {
 	Severity  scale.Severity `json:"severity"`
 	Signal    scale.Signal   `json:"signal"`
 	Threshold float64        `json:"threshold"`
+	Unit      string         `json:"unit"`
+	Stands    string         `json:"value_text"`
+	Limit     string         `json:"threshold_text"`
 	Response  string         `json:"response"`
 	Runbook   string         `json:"runbook,omitempty"`
 	Quiet     bool           `json:"quiet"`
@@ -73,7 +76,7 @@ func (c *alertsList) Run(ctx context.Context, env *Env) error {
 		if i == 0 {
 			fmt.Fprintln(table, "ALERT\tSTATE\tSEVERITY\tSINCE\tVALUE\tTHRESHOLD\tNOTE\tWHAT TO DO")
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.4g\t%.4g\t%s\t%s\n", a.Key, a.State, a.Severity, ago(a.Since.UnixMilli()), a.Value, a.Threshold, a.note(), short(a.Response, 80))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", a.Key, a.State, a.Severity, ago(a.Since.UnixMilli()), orDash(a.Stands), orDash(a.Limit), a.note(), short(a.Response, 80))
 	}
 	for i, q := range reply.Silences {
 		if i == 0 {
@@ -87,7 +90,7 @@ func (c *alertsList) Run(ctx context.Context, env *Env) error {
 // alertSheet writes alerts as the API writes them with format=csv.
 func alertSheet(w io.Writer, alerts []alertItem) error {
 	sheet := csv.NewWriter(w)
-	rows := [][]string{{"alert", "state", "severity", "since", "value", "threshold", "signal", "quiet", "response"}}
+	rows := [][]string{{"alert", "state", "severity", "since", "value", "threshold", "signal", "quiet", "response", "unit"}}
 	for i := range alerts {
 		a := &alerts[i]
 		quiet := ""
@@ -95,7 +98,7 @@ func alertSheet(w io.Writer, alerts []alertItem) error {
 			quiet = "quiet"
 		}
 		number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
-		rows = append(rows, []string{a.Key, a.State.String(), a.Severity.String(), a.Since.UTC().Format(time.RFC3339), number(a.Value), number(a.Threshold), a.Signal.String(), quiet, a.Response})
+		rows = append(rows, []string{a.Key, a.State.String(), a.Severity.String(), a.Since.UTC().Format(time.RFC3339), number(a.Value), number(a.Threshold), a.Signal.String(), quiet, a.Response, a.Unit})
 	}
 	if err := sheet.WriteAll(rows); err != nil {
 		return fmt.Errorf("output: %w", err)
@@ -192,15 +195,14 @@ func (c *alertsRules) Run(ctx context.Context, env *Env) error {
 	table := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "RULE\tSEVERITY\tCLASS\tSIGNAL\tTHRESHOLD\tCLEAR\tFOR\tSOURCE")
 	for _, r := range reply.Rules {
-		beyond := ">"
-		if r.Below {
-			beyond = "<"
+		beyond := "> "
+		switch {
+		case r.OfSilence():
+			beyond = ""
+		case r.Below:
+			beyond = "< "
 		}
-		of := ""
-		if r.OfCapacity {
-			of = " of capacity"
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s%g%s\t%g\t%v\t%s\n", r.Name, r.Severity, r.Class, r.Signal, beyond, r.Threshold, of, r.Clear, r.For, r.Source)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s%s\t%s\t%v\t%s\n", r.Name, r.Severity, r.Class, r.Signal, beyond, r.Limit(), r.Back(), r.For, r.Source)
 	}
 	return table.Flush()
 }

@@ -174,7 +174,7 @@ func (j *judge) value(v float64) {
 			a.Calm = now
 		}
 		if now.Sub(a.Calm) >= r.KeepFiring {
-			j.resolve(fmt.Sprintf("%s has been on the good side of %s for %v", j.amount(v), j.amount(r.Clear), now.Sub(a.Calm).Round(time.Second)))
+			j.resolve(j.overWords(v, now.Sub(a.Calm).Round(time.Second)))
 		}
 	}
 }
@@ -249,6 +249,17 @@ func (j *judge) to(state AlertState, why string) {
 // words says how a value stands to the threshold.
 func (j *judge) words(v float64, verb string) string {
 	return j.amount(v) + " " + verb + " " + j.amount(j.r.Threshold)
+}
+
+// overWords says that and for how long the alert's cause is over.
+func (j *judge) overWords(v float64, calm time.Duration) string {
+	if !j.r.OfSilence() {
+		return fmt.Sprintf("%s has been on the good side of %s for %v", j.amount(v), j.amount(j.r.Clear), calm)
+	}
+	if j.o.Reading.State == Idle {
+		return fmt.Sprintf("it has been away for good, or forgotten, for %v", calm)
+	}
+	return fmt.Sprintf("it has been heard again for %v", calm)
 }
 
 func (j *judge) amount(v float64) string {

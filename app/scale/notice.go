@@ -40,7 +40,9 @@ func (j *Judgement) detail() Detail {
 	q := judge{r: &j.Rule}
 	d := Detail{Rule: j.Rule.Name, Node: j.After.Node, Severity: j.Rule.Severity, Since: j.After.Began, Value: q.amount(j.After.Value),
 		Threshold: q.amount(j.Rule.Threshold), Response: j.Rule.Response, Runbook: j.Rule.Runbook}
-	if j.After.NoData {
+	if j.Rule.OfSilence() {
+		d.Value, d.Threshold = j.Rule.Standing(&j.After, j.Observation.At), j.Rule.Limit()
+	} else if j.After.NoData {
 		d.Value = "no value"
 	}
 	return d

@@ -250,7 +250,7 @@ func DefaultRules() []Rule {
 	// Every node always knows its connections, so that no value means no node. The
 	// threshold itself is never reached.
 	add(Rule{Name: "node_silent", Class: ClassOperation, Severity: Warning, Signal: Connections, Reduce: EachNode,
-		Threshold: 1e9, NoData: NoDataFire, NoDataAfter: silentFor, Group: "nodes", InhibitedBy: []string{"broker_down"}, Source: "starter rules",
+		Threshold: neverReached, NoData: NoDataFire, NoDataAfter: silentFor, Group: "nodes", InhibitedBy: []string{"broker_down"}, Source: "starter rules",
 		Runbook: "node-lost", Response: "A node ended without a goodbye, or cannot be reached; where it is a whole region, see the runbook region-lost"})
 	return rules
 }

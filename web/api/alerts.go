@@ -61,6 +61,9 @@ type AlertItem struct {
 	Class     scale.Class    `json:"class"`
 	Signal    scale.Signal   `json:"signal"`
 	Threshold float64        `json:"threshold"`
+	Unit      string         `json:"unit" doc:"Of value, worst and threshold: share (1 is all), seconds, connections, bytes, messages/s …"`
+	Stands    string         `json:"value_text" doc:"The value for people."`
+	Limit     string         `json:"threshold_text" doc:"The threshold for people."`
 	Group     string         `json:"group,omitempty"`
 	Response  string         `json:"response,omitempty" doc:"What to do."`
 	Runbook   string         `json:"runbook,omitempty"`
@@ -73,6 +76,7 @@ func (a *API) alerts(c *fiber.Ctx, _ *relay.Identity) error {
 		return &wire.Error{Code: wire.BadFrame, Message: "state: expected pending, firing or resolved"}
 	}
 	rules, _ := a.cfg.Scaling.Rules()
+	now := time.Now()
 	reply := AlertsReply{Alerts: []AlertItem{}, Silences: append([]scale.Silence{}, a.cfg.Scaling.Silences()...)}
 	for _, al := range a.cfg.Scaling.Alerts() {
 		if state != "" && al.State.String() != state {
@@ -81,21 +85,23 @@ func (a *API) alerts(c *fiber.Ctx, _ *relay.Identity) error {
 		item := AlertItem{Key: al.Key(), Alert: al, Quiet: al.Quiet()}
 		if i := slices.IndexFunc(rules, func(r scale.Rule) bool { return r.Name == al.Rule }); i >= 0 {
 			r := &rules[i]
-			item.Severity, item.Class, item.Signal, item.Threshold, item.Group, item.Response, item.Runbook = r.Severity, r.Class, r.Signal, r.Threshold, r.Group, r.Response, r.Runbook
+			item.Severity, item.Class, item.Signal, item.Group, item.Response, item.Runbook = r.Severity, r.Class, r.Signal, r.Group, r.Response, r.Runbook
+			item.Value, item.Threshold = r.Figures(&al, now)
+			item.Unit, item.Stands, item.Limit = r.Unit(), r.Standing(&al, now), r.Limit()
 		}
 		reply.Alerts = append(reply.Alerts, item)
 	}
 	if !asTable(c) {
 		return writeJSON(c, http.StatusOK, reply)
 	}
-	rows := [][]string{{"alert", "state", "severity", "since", "value", "threshold", "signal", "quiet", "response"}}
+	rows := [][]string{{"alert", "state", "severity", "since", "value", "threshold", "signal", "quiet", "response", "unit"}}
 	for i := range reply.Alerts {
 		it := &reply.Alerts[i]
 		quiet := ""
 		if it.Quiet {
 			quiet = "quiet"
 		}
-		rows = append(rows, []string{it.Key, it.State.String(), it.Severity.String(), it.Since.Format(time.RFC3339), decimal(it.Value), decimal(it.Threshold), it.Signal.String(), quiet, it.Response})
+		rows = append(rows, []string{it.Key, it.State.String(), it.Severity.String(), it.Since.Format(time.RFC3339), decimal(it.Value), decimal(it.Threshold), it.Signal.String(), quiet, it.Response, it.Unit})
 	}
 	return writeTable(c, "alerts", rows)
 }
@@ -117,14 +123,26 @@ type RulesQuery struct {
 type RulesReply struct {
 	Rules    []scale.Rule            `json:"rules"`
 	Origins  map[string]watch.Origin `json:"origins" doc:"Where each rule comes from, by name: configuration, changed (in the place of the configured one), or stored (made here)."`
+	Words    map[string]RuleWords    `json:"words" doc:"Threshold and clear of each rule for people, with their unit, by name."`
 	Capacity scale.Capacity          `json:"capacity" doc:"Of one instance, which shares of capacity are of."`
+}
+
+// RuleWords are the numbers of a rule for people.
+type RuleWords struct {
+	Threshold string `json:"threshold"`
+	Clear     string `json:"clear"`
+	Unit      string `json:"unit" doc:"Of the values of its alerts."`
 }
 
 func (a *API) alertRules(c *fiber.Ctx, _ *relay.Identity) error {
 	rules, capacity := a.cfg.Scaling.Rules()
 	origins := a.cfg.Scaling.Origins()
 	if !asTable(c) {
-		return writeJSON(c, http.StatusOK, RulesReply{Rules: append([]scale.Rule{}, rules...), Origins: origins, Capacity: capacity})
+		words := make(map[string]RuleWords, len(rules))
+		for i := range rules {
+			words[rules[i].Name] = RuleWords{rules[i].Limit(), rules[i].Back(), rules[i].Unit()}
+		}
+		return writeJSON(c, http.StatusOK, RulesReply{Rules: append([]scale.Rule{}, rules...), Origins: origins, Words: words, Capacity: capacity})
 	}
 	rows := [][]string{{"rule", "origin", "disabled", "severity", "class", "signal", "of_capacity", "below", "threshold", "clear", "for_s", "keep_firing_s", "response", "source"}}
 	for i := range rules {

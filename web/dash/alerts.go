@@ -158,7 +158,10 @@ func (b *Board) alertRow(r *request, rules []scale.Rule, a *scale.Alert) alertRo
 	}
 	row.facts = []Fact{{"Fires over, clears at", thresholdWord(rule, rule.Threshold) + ", " + thresholdWord(rule, rule.Clear), false}, {"Worst since it began", thresholdWord(rule, a.Worst), false},
 		{"What to do", orNone(rule.Response), false}, {"Taken by", taken, false}}
-	if rule.Below {
+	switch {
+	case rule.OfSilence():
+		row.facts[0].Name, row.facts[1] = "Fires after, clears with", Fact{"Now", rule.Standing(a, r.now), false}
+	case rule.Below:
 		row.facts[0].Name = "Fires under, clears at"
 	}
 	switch {
@@ -187,7 +190,10 @@ func (b *Board) alertChart(r *request, rule *scale.Rule, a *scale.Alert) *ui.Cha
 	if rule.Severity == scale.Critical {
 		kind = "crit"
 	}
-	p := ui.Panel{Height: 96, Limits: []ui.Limit{{V: rule.Threshold * unitFactor(rule.Signal), Label: kindWord(kind), Kind: kind}}, Lines: []ui.Line{{Points: points, End: true, Gap: max(3*h.Step, 5*time.Second)}}}
+	p := ui.Panel{Height: 96, Lines: []ui.Line{{Points: points, End: true, Gap: max(3*h.Step, 5*time.Second)}}}
+	if !rule.OfSilence() {
+		p.Limits = []ui.Limit{{V: rule.Threshold * unitFactor(rule.Signal), Label: kindWord(kind), Kind: kind}}
+	}
 	if a.State == scale.Firing {
 		p.Spans = []ui.Span{{From: a.Since, To: rng.to, Class: "hot"}}
 	}
@@ -259,10 +265,24 @@ func unitWord(r *scale.Rule) string {
 }
 
 func thresholdWord(r *scale.Rule, v float64) string {
+	if r.OfSilence() { // its numbers are never reached
+		if v == r.Clear {
+			return r.Back()
+		}
+		return r.Limit()
+	}
 	if r.OfCapacity {
 		return share(v) + " of capacity"
 	}
 	return write(r.Signal, v)
+}
+
+// alertValue is what the rule was judged by.
+func alertValue(j *scale.Judgement) string {
+	if j.Rule.OfSilence() || j.After.NoData {
+		return j.Rule.Standing(&j.After, j.Observation.At)
+	}
+	return thresholdWord(&j.Rule, j.After.Value)
 }
 
 func ruleRowOf(r *request, rule *scale.Rule, n [3]int) ruleRow {

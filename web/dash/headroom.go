@@ -66,7 +66,7 @@ func headroom(sc Scaling, limits []scale.LimitRow) []headroomRow {
 		warnOf, critOf := 0.0, 0.0
 		for i := range rules {
 			r := &rules[i]
-			if r.Signal != res.signal || r.Below {
+			if r.Signal != res.signal || r.Below || r.OfSilence() {
 				continue
 			}
 			t := r.Threshold
@@ -256,6 +256,12 @@ func alertSentence(sc Scaling, a *scale.Alert) string {
 			side = "under"
 		}
 		name := signalName(r.Signal)
+		if r.OfSilence() {
+			if a.NoData {
+				return "No sample" + strings.Replace(where, " on ", " from ", 1) + " since " + a.Seen.Format("15:04:05")
+			}
+			return "Samples" + strings.Replace(where, " on ", " from ", 1) + " again"
+		}
 		if a.NoData {
 			return name + where + " has not been measured since " + a.Seen.Format("15:04")
 		}

@@ -106,8 +106,8 @@ func (b *Board) explain(r *request, o *logOpen) {
 	case scale.KindAlert:
 		var j scale.Judgement
 		if json.Unmarshal(o.entry.Data, &j) == nil {
-			o.facts = append(o.facts, Fact{"Rule", j.Rule.Name, false}, Fact{"Value", write(j.Rule.Signal, j.After.Value), false},
-				Fact{"Threshold", write(j.Rule.Signal, j.Rule.Threshold), false}, Fact{"State", j.Before.State.String() + " → " + j.After.State.String(), false}, Fact{"What to do", orNone(j.Rule.Response), false})
+			o.facts = append(o.facts, Fact{"Rule", j.Rule.Name, false}, Fact{"Value", alertValue(&j), false},
+				Fact{"Threshold", thresholdWord(&j.Rule, j.Rule.Threshold), false}, Fact{"State", j.Before.State.String() + " → " + j.After.State.String(), false}, Fact{"What to do", orNone(j.Rule.Response), false})
 			o.charts = b.aroundChart(r, o.entry.At)
 		}
 	case scale.KindOutcome:

@@ -77,7 +77,7 @@ func tidy(v float64) string {
 }
 
 // ruleFields are the fields of the form; what a form lacks stays as it was.
-var ruleFields = []string{"severity", "class", "signal", "reduce", "of", "side", "threshold", "clear", "hold", "keep", "response"}
+var ruleFields = []string{"severity", "class", "signal", "reduce", "of", "side", "threshold", "clear", "silence", "hold", "keep", "response"}
 
 // changeRule takes the fields of the form over. Words are read as the configuration
 // reads them.
@@ -119,19 +119,24 @@ func changeRule(rule *scale.Rule, field func(string) string) error {
 		}
 		*into = v / factor
 	}
-	hold, keep := rule.For.Seconds(), rule.KeepFiring.Seconds()
+	hold, keep, silence := rule.For.Seconds(), rule.KeepFiring.Seconds(), rule.NoDataAfter.Seconds()
 	factor := ruleFactor(rule)
 	read("threshold", &rule.Threshold, factor)
 	read("clear", &rule.Clear, factor)
 	read("hold", &hold, 1)
 	read("keep", &keep, 1)
+	read("silence", &silence, 1)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	if hold < 0 || hold > 86400*30 || keep < 0 || keep > 86400*30 {
 		return errors.New("for and keep firing: expected 0 to 30 days, in seconds")
 	}
-	rule.For, rule.KeepFiring = time.Duration(hold*float64(time.Second)), time.Duration(keep*float64(time.Second))
+	if silence < 0 || silence > 86400 {
+		return errors.New("without a sample for: expected 0 to a day, in seconds")
+	}
+	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	rule.For, rule.KeepFiring, rule.NoDataAfter = seconds(hold), seconds(keep), seconds(silence)
 	return rule.Validate()
 }
 
@@ -171,7 +176,10 @@ func (b *Board) backtestChart(r *request, ed *ruleEditor, from time.Time) *ui.Ch
 	h := b.history1(r, rng, "", ed.rule.Signal)
 	factor := unitFactor(ed.rule.Signal)
 	points := line(trendOf(&h, "", ed.rule.Signal), valueFor(ed.rule.Signal), factor)
-	p := ui.Panel{Height: 112, Lines: []ui.Line{{Points: points, Gap: max(3*h.Step, time.Hour)}}, Limits: []ui.Limit{{V: ed.rule.Threshold * factor, Label: "fires", Kind: kindOf(&ed.rule)}}}
+	p := ui.Panel{Height: 112, Lines: []ui.Line{{Points: points, Gap: max(3*h.Step, time.Hour)}}}
+	if !ed.rule.OfSilence() {
+		p.Limits = []ui.Limit{{V: ed.rule.Threshold * factor, Label: "fires", Kind: kindOf(&ed.rule)}}
+	}
 	for _, e := range ed.episodes {
 		until := e.Until
 		if until.IsZero() {
@@ -323,6 +331,8 @@ func (ed *ruleEditor) shown(field string) string {
 		return ed.hold
 	case "keep":
 		return ed.keep
+	case "silence":
+		return plain(ed.rule.NoDataAfter.Seconds())
 	case "response":
 		return ed.rule.Response
 	}
