@@ -60,7 +60,10 @@ func openBrowser(t *testing.T, within time.Duration, more ...chromedp.ExecAlloca
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox,
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("lang", "en-GB"), chromedp.Env("TZ=Europe/Berlin", "LC_ALL=C.UTF-8"),
-		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(40*time.Second))
+		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(40*time.Second),
+		// What is outside of the window is drawn but never presented, however large the
+		// screen is set: an answer to a key there would count as late.
+		chromedp.WindowSize(int(desktop.width), int(desktop.height)))
 	options = append(options, more...)
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	ctx, stopAlloc := chromedp.NewExecAllocator(ctx, options...)
