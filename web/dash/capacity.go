@@ -17,20 +17,19 @@ import (
 
 // capacityView is the page of capacity.
 type capacityView struct {
-	r        *request
-	lead     string
-	scaling  bool
-	operates bool
-	mode     string
-	accuracy string
-	limits   []limitRow
-	advice   []adviceCard
-	held     []heldCard // that an admin has put away
-	looked   []string   // what was looked at and not advised
-	forecast *ui.Chart
-	outlook  string
-	whatIf   whatIf
-	plan     planForm
+	r         *request
+	lead      string
+	scaling   bool
+	operates  bool
+	mode      string
+	accuracy  string
+	limits    []limitRow
+	advice    []adviceCard
+	held      []heldCard     // that an admin has put away
+	looked    []string       // what was looked at and not advised
+	forecasts []forecastCard // of all first
+	whatIf    whatIf
+	plan      planForm
 }
 
 // limitRow is one limit with where it comes from.
@@ -100,23 +99,23 @@ func (b *Board) capacity(r *request) (*view, error) {
 	if st.Held != "" {
 		v.mode += " · held: " + st.Held
 	}
-	v.accuracy = accuracyWords(&out)
+	v.accuracy = accuracyWords(out.Good, out.Why)
 	v.limits = b.limitRows(r, sc, &out)
 	v.advice, v.looked = b.advise(r, sc, v.limits, &st)
 	v.advice, v.held = sift(v.advice, sc.Answers(), r.now)
 	v.operates = r.who.Role >= Operator
 	v.lead = capacityLead(v)
-	v.forecast, v.outlook = forecastChart(r, b, &out)
+	v.forecasts = b.forecastCards(r, &out)
 	v.whatIf = b.tryWhatIf(r, sc)
 	v.plan = b.tryPlan(r, sc)
 	return &view{title: "Capacity", body: capacityPage(v)}, nil
 }
 
-func accuracyWords(o *watch.Outlook) string {
-	if o.Good {
+func accuracyWords(good bool, why string) string {
+	if good {
 		return "The forecast of connections is good enough to act on."
 	}
-	return "Forecast: " + orNone(o.Why)
+	return "Forecast: " + orNone(why)
 }
 
 func capacityLead(v *capacityView) string {
@@ -226,25 +225,59 @@ func (b *Board) usual(r *request, sc Scaling) map[scale.Signal]float64 {
 	return out
 }
 
-// forecastChart is the last day as it was forecast beside what came, and the next.
-func forecastChart(r *request, b *Board, o *watch.Outlook) (*ui.Chart, string) {
-	if len(o.Next) == 0 {
-		return nil, "No forecast yet: " + orNone(o.Why) + "."
+// A forecastCard is one forecast: of the fleet, or of one region.
+type forecastCard struct {
+	id, title string
+	chart     *ui.Chart // nil: see words
+	words     string
+}
+
+// forecastCards are the forecast of the fleet and, where there are several, one of
+// each region.
+func (b *Board) forecastCards(r *request, o *watch.Outlook) []forecastCard {
+	title := "Forecast of connections"
+	if len(o.Regions) > 1 {
+		title += ", all regions"
 	}
-	from, to := r.now.Add(-24*time.Hour), o.Next[len(o.Next)-1].At
-	h := b.history(r, timeRange{from: from, to: r.now}, []scale.Signal{scale.Connections}, 200)
-	real := line(trendOf(&h, "", scale.Connections), avg, 1)
+	cards := []forecastCard{b.forecastCard(r, "", "", title, o.Recent, o.Next, o.Good, o.Why)}
+	if len(o.Regions) < 2 {
+		return cards
+	}
+	for i := range o.Regions {
+		p := &o.Regions[i]
+		c := b.forecastCard(r, watch.RegionRows(p.Region), "-"+strconv.Itoa(i+1), "Forecast of connections, "+p.Region, p.Recent, p.Next, p.Good, p.Why)
+		if p.Own {
+			c.words += " This node's region is scaled by it."
+		}
+		cards = append(cards, c)
+	}
+	return cards
+}
+
+// forecastCard is the last day as it was forecast beside what came, and the next.
+// rows names whose history that is; "" is the fleet.
+// anchor tells the cards of one page apart.
+func (b *Board) forecastCard(r *request, rows, anchor, title string, recent, ahead []watch.Predicted, good bool, why string) forecastCard {
+	card := forecastCard{id: "fc" + anchor, title: title, words: accuracyWords(good, why)}
+	if len(ahead) == 0 {
+		card.words = "No forecast yet: " + orNone(why) + "."
+		return card
+	}
+	rng := timeRange{from: r.now.Add(-24 * time.Hour), to: r.now}
+	h := b.history1(r, rng, rows, scale.Connections)
+	real := line(trendOf(&h, rows, scale.Connections), avg, 1)
 	var said, next, low, high []ui.Point
-	for _, p := range o.Recent {
+	for _, p := range recent {
 		said = append(said, ui.Point{At: p.At, V: p.Value})
 	}
-	for _, p := range o.Next {
+	for _, p := range ahead {
 		next, low, high = append(next, ui.Point{At: p.At, V: p.Value}), append(low, ui.Point{At: p.At, V: p.Low}), append(high, ui.Point{At: p.At, V: p.High})
 	}
-	c := &ui.Chart{ID: "forecast", Title: "Connections, yesterday and tomorrow", Desc: describe("Connections", real, ui.Rate) + " " + describe("Expected", next, ui.Rate), From: from, To: to, Zone: r.zone,
+	card.chart = &ui.Chart{ID: "forecast" + anchor, Title: "Connections, yesterday and tomorrow", Desc: describe("Connections", real, ui.Rate) + " " + describe("Expected", next, ui.Rate),
+		From: rng.from, To: ahead[len(ahead)-1].At, Zone: r.zone,
 		Panels: []ui.Panel{{Head: "Connections", Height: 132, Bands: []ui.Band{{Low: low, High: high}},
 			Lines: []ui.Line{{Name: "measured", Points: real, End: true, Gap: max(3*h.Step, time.Minute)}, {Name: "had been expected", Class: "th", Points: said}, {Class: "th", Points: next}}}}}
-	return c, accuracyWords(o)
+	return card
 }
 
 // number reads a positive number of a form; "" is 0.

@@ -53,6 +53,7 @@ type outlook struct {
 	own      *scale.Forecast // of this region, which is the fleet where there is one; nil: see ownWhy
 	ownWhy   string
 	regional bool // there are several regions
+	regions  []regional
 	rows     []scale.LimitRow
 
 	ahead   scale.Ahead
@@ -238,9 +239,9 @@ func (s *Service) learn(ctx context.Context, now time.Time) {
 	} else {
 		next.forecast, next.recent = &f, hindcast(series)
 	}
-	if err := s.learnRegion(ctx, &next, from, now.Truncate(span), span); err != nil {
-		s.log.Warn("the history of this region could not be read; it is not scaled ahead", "error", err)
-		next.ownWhy = err.Error()
+	if err := s.learnRegions(ctx, &next, from, now.Truncate(span), span); err != nil {
+		s.log.Warn("the history of a region could not be read; this one is not scaled ahead", "error", err)
+		next.own, next.ownWhy = nil, err.Error()
 	}
 	next.rows = s.limitRows(points, span)
 	measured := s.measure(ctx, now)

@@ -26,7 +26,7 @@ func (s *Service) record(now time.Time, f *scale.Fleet) {
 	slot := scale.SlotOf(f)
 	slot.At = now
 	s.count(now, "", slot)
-	s.countRegion(now, f)
+	s.countRegions(now, f)
 	for i := range f.Nodes {
 		n := &f.Nodes[i]
 		if n.State == scale.Silent {

@@ -27,8 +27,7 @@ func TestRegionsForecastApart(t *testing.T) {
 				// The load of the east is highest half an hour after now, that of the west lowest.
 				wave := math.Cos(2 * math.Pi * (float64(i-21*96) - 2) / 96)
 				east, west := 1000+800*wave, 1000-800*wave
-				own := map[string]float64{"east": east, "west": west}[c.Region]
-				for node, load := range map[string]float64{"": east + west, "@" + c.Region: own} {
+				for node, load := range map[string]float64{"": east + west, "@east": east, "@west": west} {
 					r := scale.Rollup{From: at, Span: 15 * time.Minute}
 					slot := scale.Slot{At: at, Instances: 1}
 					slot.Values.Set(scale.Connections, load)
@@ -53,6 +52,18 @@ func TestRegionsForecastApart(t *testing.T) {
 			o := b.svc.Outlook()
 			if o.Region == nil || o.Region.Region != region || !o.Region.Good || len(o.Region.Next) != 96 {
 				t.Fatalf("%s: got %+v, want a good forecast of its own", region, o.Region)
+			}
+			if len(o.Regions) != 2 || o.Regions[0].Region != region || !o.Regions[0].Own || o.Regions[1].Region != regions[1-i] || o.Regions[1].Own {
+				t.Fatalf("%s: got the regions %+v, want both, its own first", region, o.Regions)
+			}
+			for _, r := range o.Regions { // the coming hour's top is that of the east, the other's bottom
+				most := map[string]float64{"east": 1800, "west": 200}[r.Region]
+				if !r.Good || len(r.Next) != 96 || len(r.Recent) != 96 || math.Abs(r.Next[1].Value-most) > 100 || !(r.Next[1].Low <= r.Next[1].Value && r.Next[1].Value <= r.Next[1].High) {
+					t.Fatalf("%s: of %s got good %v, %d ahead, %d past, %+v soon, want about %v", region, r.Region, r.Good, len(r.Next), len(r.Recent), r.Next[1], most)
+				}
+				if last := r.Recent[95]; last.Actual == nil || math.Abs(*last.Actual-last.Value) > 100 {
+					t.Errorf("%s: of %s got %+v, want what came beside the forecast", region, r.Region, last)
+				}
 			}
 			for _, p := range o.Next { // the fleet as a whole has no season
 				if math.Abs(p.Value-2000) > 100 {

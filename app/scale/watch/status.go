@@ -200,6 +200,7 @@ type Outlook struct {
 	Ahead    scale.Ahead      `json:"ahead"`
 	Measured Measured         `json:"measured"`
 	Region   *RegionOutlook   `json:"region,omitempty" doc:"This node's own region, which is scaled ahead by its own forecast; absent where there is only one."`
+	Regions  []RegionOutlook  `json:"regions" doc:"All regions that are known, this node's own first; none where there is only one."`
 }
 
 // Outlook tells the forecast of connections.
@@ -207,7 +208,7 @@ func (s *Service) Outlook() Outlook {
 	s.mu.Lock()
 	o, m := s.outlook, s.measured
 	s.mu.Unlock()
-	out := Outlook{At: o.at, Why: o.why, Next: []Predicted{}, Recent: o.recent, Limits: o.rows, Ahead: o.ahead, Measured: m, Region: o.region(s.cfg.Region)}
+	out := Outlook{At: o.at, Why: o.why, Next: []Predicted{}, Recent: o.recent, Limits: o.rows, Ahead: o.ahead, Measured: m, Region: o.region(s.cfg.Region), Regions: o.all(s.cfg.Region)}
 	if out.Recent == nil {
 		out.Recent = []Predicted{}
 	}
