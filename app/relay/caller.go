@@ -38,6 +38,9 @@ func (by *caller) ok(t *Turn, ok *wire.OK) {
 	if by.id == 0 {
 		return
 	}
+	if t.hub.tracing.on.Load() != nil {
+		t.hub.traceOutcome(by.session, by.id, ok, nil)
+	}
 	mine := *ok
 	mine.ID = by.id
 	enc := by.link.info.Encoding
@@ -62,6 +65,9 @@ func (by *caller) fail(t *Turn, e wire.Error) {
 		mine := e
 		by.reply(nil, &mine)
 		return
+	}
+	if t.hub.tracing.on.Load() != nil {
+		t.hub.traceOutcome(by.session, by.id, nil, &e)
 	}
 	frame := wire.ErrorFrame{ID: by.id, Err: e}
 	if by.id == 0 {

@@ -88,6 +88,7 @@ type Hub struct {
 	ladderMu      sync.Mutex
 	ready         readiness
 	endings       endings
+	tracing       tracing
 	profileBytes  atomic.Int64  // cards and keys of all agents
 	privateLast   atomic.Uint64 // names the private copies in the mailbox
 }

@@ -149,6 +149,9 @@ func (l *link) handle(t *Turn, msg []byte) {
 		} else if c.Kind != wire.KindNone {
 			t.count.framesIn[c.Kind]++
 			l.heard++
+			if l.hub.tracing.on.Load() != nil && l.session != nil {
+				l.hub.traceCommand(t, l.session.agent.name, l.session, c)
+			}
 			l.dispatch(t, c)
 		}
 		msg = msg[max(n, 1):]
@@ -241,6 +244,9 @@ func (l *link) dispatch(t *Turn, c *wire.Command) {
 // fail refuses a command. It is answered even without an id.
 func (l *link) fail(t *Turn, id uint64, key string, e wire.Error) {
 	l.hub.totals.errors.add(string(e.Code))
+	if l.hub.tracing.on.Load() != nil {
+		l.hub.traceOutcome(l.session, id, nil, &e)
+	}
 	frame := wire.ErrorFrame{ID: id, Err: e}
 	if id == 0 {
 		frame.Key = key

@@ -55,6 +55,9 @@ func wait(ctx context.Context, ch chan settled) (wire.OK, error) {
 
 // admitOperation applies limits and load to a caller without a session.
 func (h *Hub) admitOperation(t *Turn, from string, c *wire.Command) *wire.Error {
+	if h.tracing.on.Load() != nil {
+		h.traceCommand(t, from, nil, c)
+	}
 	if a := h.agent([]byte(from)); a != nil {
 		if wait := a.spend(t.clock(), len(c.Payload.Data)); wait > 0 {
 			return overRate(wait)

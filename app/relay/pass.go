@@ -32,6 +32,9 @@ func (sub *subscription) deliver(t *Turn, epoch string, batch []Publication, sha
 	if !f.made {
 		f.make(t, sub.ch, s.enc, batch)
 	}
+	if s.hub.tracing.on.Load() != nil {
+		sub.tracePublications(t, batch)
+	}
 	sub.hand(t, f.items, last)
 	t.delivered += uint64(len(batch))
 }
@@ -54,6 +57,9 @@ func (sub *subscription) hand(t *Turn, items []queue.Item, last uint64) {
 func (sub *subscription) deliverSome(t *Turn, batch []Publication) {
 	var f passFrames
 	f.make(t, sub.ch, sub.s.enc, batch)
+	if sub.s.hub.tracing.on.Load() != nil {
+		sub.tracePublications(t, batch)
+	}
 	sub.hand(t, f.items, batch[len(batch)-1].Offset)
 	t.delivered += uint64(len(batch))
 }

@@ -295,6 +295,9 @@ func (s *Session) direct(t *Turn, class wire.Class, entry replayEntry, encode fu
 		s.evict(t, len(sealed))
 	}
 	entry.sealed = s.keep(sealed)
+	if s.hub.tracing.on.Load() != nil {
+		s.traceFrame(t, class, entry.sealed)
+	}
 	s.replay.append(entry)
 	s.push(t, entry.sealed, class)
 	if s.live() && !s.full {

@@ -10,6 +10,8 @@ import (
 	"agentnet/app/account"
 	"agentnet/app/doctor"
 	"agentnet/app/relay"
+	"agentnet/app/roster"
+	"agentnet/app/scale/watch"
 	"agentnet/app/wire"
 
 	"github.com/gofiber/fiber/v2"
@@ -97,6 +99,17 @@ type Config struct {
 	NotifyLog NotifyLog
 	// Scaling answers /v1/scaling and /v1/alerts. Nil: there are no such routes.
 	Scaling Scaling
+	// Advice lists what the console advises, with what was put away. Nil: nothing is
+	// advised here.
+	Advice func() []watch.Piece
+	// Tables are the rows of the console's pages. Nil: their routes are not there.
+	Tables []Table
+	// Tracer notes for a while what passes one agent, without content. Nil: its routes
+	// are not there.
+	Tracer Tracer
+	// AgentSessions lists the sessions of one agent on all nodes, and the nodes that did not
+	// answer. Nil: its route is not there.
+	AgentSessions func(ctx context.Context, agent string) ([]roster.Session, []string)
 	// Session answers who is signed in in the browser that asks, when it sent no
 	// token; both nil: nobody. It refuses a change that another site sent. Nil: no
 	// sessions are taken.
@@ -166,6 +179,8 @@ func New(cfg Config) (*API, error) {
 	a.routes = append(a.routes, a.notifyRoutes()...)
 	a.routes = append(a.routes, a.scalingRoutes()...)
 	a.routes = append(a.routes, a.orderRoutes()...)
+	a.routes = append(a.routes, a.tableRoutes()...)
+	a.routes = append(a.routes, a.traceRoutes()...)
 	var err error
 	if a.registry, err = newRegistry(cfg); err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ func (a *API) scalingAskRoutes() []Route {
 			Summary: "What admins said to pieces of advice: snoozed, dismissed, opened again."},
 		{Method: "POST", Path: "/v1/scaling/advice/answers", Name: "scaling.advice.answer", Access: Operator, Body: AnswerBody{}, Reply: scale.LogEntry{}, handle: a.answerAdvice, Codes: codes(),
 			Summary: "Snoozes or dismisses a piece of advice, or shows it again.",
-			Doc:     "advice and weight are columns of advice.json of the console: the answer holds while the weight, which stands for the evidence, is the same. On all nodes, over restarts."},
+			Doc:     "The answer holds while the weight of the advice, which stands for the evidence, is the same; without a weight, the present one. On all nodes, over restarts."},
 		{Method: "POST", Path: "/v1/scaling/pin", Name: "scaling.pin", Access: Operator, Body: PinBody{}, Reply: scale.LogEntry{}, handle: a.scalingPin, Codes: codes(),
 			Summary: "Pins the count to a number; 0 unpins it."},
 	}
@@ -281,7 +281,7 @@ func (a *API) adviceAnswers(c *fiber.Ctx, _ *relay.Identity) error {
 type AnswerBody struct {
 	Advice  string        `json:"advice" doc:"Which, such as memory@n1."`
 	Verdict watch.Verdict `json:"verdict" enum:"snooze,dismiss,reopen"`
-	Weight  string        `json:"weight,omitempty" doc:"Of the evidence that was seen."`
+	Weight  string        `json:"weight,omitempty" doc:"Of the evidence that was seen; absent: the present one."`
 	Until   time.Time     `json:"until,omitzero" doc:"Of a snooze; at most 90 days away."`
 	For     string        `json:"for,omitempty" doc:"How long, such as 7d; instead of until."`
 	Reason  string        `json:"reason,omitempty" doc:"Needed to dismiss."`
@@ -298,6 +298,13 @@ func (a *API) answerAdvice(c *fiber.Ctx, id *relay.Identity) error {
 			return &wire.Error{Code: wire.BadFrame, Message: "for: " + err.Error()}
 		}
 		b.Until = time.Now().Add(length)
+	}
+	if b.Weight == "" && a.cfg.Advice != nil {
+		p, err := a.advised(b.Advice)
+		if err != nil {
+			return err
+		}
+		b.Weight = p.Weight
 	}
 	return a.operate(c, id, watch.Command{Op: watch.OpAnswer, Answer: &watch.Answer{Advice: b.Advice, Verdict: b.Verdict, Weight: b.Weight, Until: b.Until, Reason: b.Reason}})
 }

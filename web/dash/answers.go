@@ -102,34 +102,71 @@ func actCommand() *watch.Command {
 	return &watch.Command{Op: watch.OpPolicy, Mode: &mode, Reason: "advice was applied"}
 }
 
-// adviceTable is the advice for machines.
-func (b *Board) adviceTable(r *request) (*table, error) {
-	t := &table{columns: []string{"advice", "weight", "urgency", "title", "change", "risk", "applies", "state", "until", "by", "reason"}}
+// Advice is what the page of capacity advises at this moment, with what was put away
+// behind what is open.
+func (b *Board) Advice() []watch.Piece {
 	sc := b.cfg.Sources.Scaling
 	if sc == nil {
-		return t, nil
+		return nil
 	}
+	r := &request{path: "/capacity", now: time.Now(), zone: time.UTC, base: b.cfg.Base}
 	st, out := sc.Status(), b.outlook()
 	cards, _ := b.advise(r, sc, b.limitRows(r, sc, &out), &st)
 	open, held := sift(cards, sc.Answers(), r.now)
-	lines := func(c *adviceCard) string {
-		var all []string
-		for _, l := range c.change {
-			all = append(all, l.text)
-		}
-		return strings.Join(all, "\n")
-	}
+	var all []watch.Piece
 	for i := range open {
-		c := &open[i]
-		t.add(c.key, c.weight, c.word, c.title, lines(c), c.risk, c.apply != nil, "open", nil, "", "")
+		all = append(all, open[i].piece("open", nil))
 	}
 	for i := range held {
-		c := &held[i]
-		var until any
-		if !c.answer.Until.IsZero() {
-			until = c.answer.Until
+		state := "dismissed"
+		if held[i].answer.Verdict == watch.Snooze {
+			state = "snoozed"
 		}
-		t.add(c.key, c.weight, c.word, c.title, lines(&c.adviceCard), c.risk, c.apply != nil, string(c.answer.Verdict), until, c.answer.By, c.answer.Reason)
+		all = append(all, held[i].piece(state, &held[i].answer))
+	}
+	return all
+}
+
+// piece is a card for machines.
+func (c *adviceCard) piece(state string, answer *watch.Answer) watch.Piece {
+	facts := func(list []Fact) []watch.AdviceFact {
+		out := []watch.AdviceFact{}
+		for _, f := range list {
+			out = append(out, watch.AdviceFact{Name: f.Name, Value: f.Value})
+		}
+		return out
+	}
+	p := watch.Piece{Advice: c.key, Weight: c.weight, Urgency: map[string]string{"crit": "now", "warn": "soon"}[c.kind], Title: c.title, Evidence: facts(c.evidence), Effect: facts(c.effect),
+		Change: []string{}, Risk: c.risk, Applies: c.apply != nil, State: state, Answer: answer, Apply: c.apply}
+	if p.Urgency == "" {
+		p.Urgency = "later"
+	}
+	for _, l := range c.change {
+		p.Change = append(p.Change, l.text)
+	}
+	return p
+}
+
+// adviceTable is the advice for machines.
+func (b *Board) adviceTable(*request) (*table, error) {
+	t := &table{columns: []string{"advice", "weight", "urgency", "title", "evidence", "effect", "change", "risk", "applies", "state", "until", "by", "reason"}}
+	facts := func(list []watch.AdviceFact) string {
+		var all []string
+		for _, f := range list {
+			all = append(all, f.Name+": "+f.Value)
+		}
+		return strings.Join(all, "; ")
+	}
+	for _, p := range b.Advice() {
+		var until any
+		by, reason := "", ""
+		if a := p.Answer; a != nil {
+			by, reason = a.By, a.Reason
+			if !a.Until.IsZero() {
+				until = a.Until
+			}
+		}
+		t.add(p.Advice, p.Weight, p.Urgency, p.Title, facts(p.Evidence), facts(p.Effect), strings.Join(p.Change, "\n"), p.Risk, p.Applies, p.State, until, by, reason)
 	}
 	return t, nil
 }

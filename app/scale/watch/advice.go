@@ -37,6 +37,30 @@ func (a *Answer) Holds(weight string, now time.Time) bool {
 	return a.Weight == weight && (a.Verdict == Dismiss || a.Verdict == Snooze && now.Before(a.Until))
 }
 
+// A Piece is one piece of advice: a change that would help, with what speaks for it.
+// It is made from the present numbers each time that it is asked for.
+type Piece struct {
+	Advice   string       `json:"advice" doc:"What it is about, such as memory@n1; stays the same."`
+	Weight   string       `json:"weight" doc:"Stands for the evidence: an answer holds while it is the same."`
+	Urgency  string       `json:"urgency" enum:"now,soon,later"`
+	Title    string       `json:"title"`
+	Evidence []AdviceFact `json:"evidence"`
+	Effect   []AdviceFact `json:"effect" doc:"What is expected of the change."`
+	Change   []string     `json:"change" doc:"The exact change, as lines of a diff: those to add begin with a plus, those to remove with a minus."`
+	Risk     string       `json:"risk"`
+	Applies  bool         `json:"applies" doc:"The change can be made while the server runs, by scaling.advice.apply."`
+	State    string       `json:"state" enum:"open,snoozed,dismissed"`
+	Answer   *Answer      `json:"answer,omitempty" doc:"What put it away."`
+
+	Apply *Command `json:"-"` // the change, where Applies
+}
+
+// An AdviceFact is a name and a value with its unit.
+type AdviceFact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 const (
 	// maxAnswers bounds the answers that are kept; the oldest go first.
 	maxAnswers = 100
