@@ -61,6 +61,7 @@ func (a *App) openOrders(context.Context) error {
 	handlers := map[string]ask.Handler{ask.KindDrain: order(a.drainHere), ask.KindUndrain: order(a.undrainHere),
 		ask.KindRebalance: order(a.rebalanceHere), ask.KindDisconnect: order(a.disconnectHere)}
 	maps.Copy(handlers, a.rosterHandlers())
+	maps.Copy(handlers, a.traceHandlers())
 	a.orders.desk = ask.New(askBus{a.node}, handlers, a.log)
 	a.node.Handle(cluster.TopicAsk, a.orders.desk.Receive)
 	return nil

@@ -171,7 +171,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openBoard(files); err != nil {
 		return nil, err
 	}
-	s.api, err = api.New(api.Config{
+	served := api.Config{
 		Relay: cfg.Relay, Authorizer: cfg.Authorizer, Guard: cfg.Guard, ClientAddr: s.ClientAddr, Local: s.local,
 		Limits: cfg.Limits, Base: cfg.Base, PublicURL: cfg.PublicURL, Version: cfg.Version,
 		MetricsToken: cfg.MetricsToken, MetricsPublic: cfg.MetricsPublic, Readings: cfg.Readings, Fleet: cfg.Fleet, Scaling: cfg.Scaling,
@@ -179,12 +179,13 @@ func New(cfg Config) (*Server, error) {
 			now := s.page.Now()
 			return api.Load{MessagesPerS: now.AcceptedPerS, P95: now.P95}
 		},
-		Hold: cfg.Hold, Doctor: cfg.Doctor, Seen: s.seen, Orders: cfg.Pages.Orders, Roster: cfg.Pages.Agents,
+		Hold: cfg.Hold, Doctor: cfg.Doctor, Seen: s.seen, Orders: cfg.Pages.Orders, Roster: cfg.Pages.Agents, Tracer: cfg.Pages.Traces,
 		Session: s.session, Access: s.keeper(), Record: s.recorder(),
 		Notifier: cfg.Notifier, NotifyLog: cfg.NotifyLog,
 		Logger: cfg.Logger,
-	})
-	if err != nil {
+	}
+	s.shareConsole(&served)
+	if s.api, err = api.New(served); err != nil {
 		return nil, fmt.Errorf("web: %w", err)
 	}
 	s.app = s.newApp()

@@ -8,6 +8,9 @@ const (
 	KindDisconnect = "disconnect" // Order -> Done
 	KindAgents     = "agents"     // roster.Query -> roster.List
 	KindSessions   = "sessions"   // Order, of which only Agent -> []roster.Session
+	KindTrace      = "trace"      // Order -> relay.Trace: begin one
+	KindTraceEnd   = "trace_end"  // Order -> Done
+	KindTraced     = "traced"     // Order, of which only Agent -> relay.Trace: read one
 )
 
 // An Order is what an operator wants of a node.
@@ -15,7 +18,8 @@ type Order struct {
 	Actor   string `json:"actor"` // who asks, for the log of the node that does it
 	Reason  string `json:"reason,omitempty"`
 	Clients int    `json:"clients,omitempty"` // of KindRebalance: how many are to go
-	Agent   string `json:"agent,omitempty"`   // of KindDisconnect
+	Agent   string `json:"agent,omitempty"`   // of KindDisconnect, KindSessions and the traces
+	Seconds int    `json:"seconds,omitempty"` // of KindTrace
 }
 
 // Done is what became of an order that a node has accepted. What it refuses is a

@@ -13,6 +13,8 @@ import (
 // agentsCommands are `agentnet agents …`; without a word they list.
 type agentsCommands struct {
 	List       agentsCommand    `cmd:"" default:"withargs" help:"List agents."`
+	Sessions   agentsSessions   `cmd:"" help:"List the sessions of one agent on all nodes."`
+	Trace      agentsTrace      `cmd:"" help:"Show the envelopes of an agent's messages for a while: who, when, how large, what became of it; never payloads."`
 	Disconnect agentsDisconnect `cmd:"" help:"End all sessions of an agent, on whichever nodes they are."`
 }
 

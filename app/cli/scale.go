@@ -17,6 +17,9 @@ type scaleCommands struct {
 	Mode   scaleMode   `cmd:"" help:"Set the mode of a running fleet: observe, advise or act."`
 	Pause  scalePause  `cmd:"" help:"Pause scaling: all, in (no fewer), out (no more), or none."`
 	Pin    scalePin    `cmd:"" help:"Pin the count; 0 unpins it."`
+	Advice scaleAdvice `cmd:"" help:"Say what this server advises: evidence, effect and the exact change."`
+	Answer scaleAnswer `cmd:"" help:"Snooze or dismiss a piece of advice, or show it again."`
+	Apply  scaleApply  `cmd:"" help:"Make the change of a piece of advice, where that can be done at run time."`
 	Try    scaleTry    `cmd:"" help:"Try the configured actuator: what would it do, with which answer? Changes nothing without --really."`
 }
 

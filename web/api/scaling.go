@@ -73,7 +73,7 @@ func (a *API) scalingRoutes() []Route {
 			Codes: codes(wire.NotFound), Summary: "One value in the form that the Kubernetes HPA reads external metrics in.",
 			Doc: "metric is agentnet_desired_instances or agentnet_ with a signal's name, such as agentnet_connections. Open to whom /metrics is open to."},
 	}
-	return slices.Concat(routes, a.scalingLogRoutes(), a.scalingAskRoutes(), a.alertRoutes(), []Route{a.incidentRoute()})
+	return slices.Concat(routes, a.adviceRoutes(), a.scalingLogRoutes(), a.scalingAskRoutes(), a.alertRoutes(), []Route{a.incidentRoute()})
 }
 
 func (a *API) scalingStatus(c *fiber.Ctx, _ *relay.Identity) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"agentnet/app/relay"
 	"agentnet/app/roster"
 	"agentnet/app/wire"
 	"agentnet/web/ui"
@@ -33,7 +34,9 @@ type agentsView struct {
 	limit        int // frames that fit a queue; 0: not known
 	chosen       *agentDetail
 	operates     bool
-	several      bool // there are other nodes
+	several      bool             // there are other nodes
+	trace        *relay.Trace     // of the agent that is open; nil for those who may not see one
+	traceRows    []relay.TraceRow // the newest first
 }
 
 // A column of a table that can be sorted.
@@ -91,9 +94,13 @@ func (b *Board) agents(r *request) (*view, error) {
 	}
 	if name := r.query.Get("agent"); name != "" {
 		v.chosen = b.agentDetail(r, name)
+		b.readTrace(v, name)
 	}
-	return &view{title: "Agents", body: agentsPage(v), every: 2, plain: true,
-		parts: []part{{"agents-lead", agentsLead(v)}, {"agents-rows", agentsTable(v)}, {"agent", agentDrawer(v)}}}, nil
+	parts := []part{{"agents-lead", agentsLead(v)}, {"agents-rows", agentsTable(v)}, {"agent", agentDrawer(v)}}
+	if v.trace != nil {
+		parts = append(parts, part{"agent-trace", agentTrace(v)})
+	}
+	return &view{title: "Agents", body: agentsPage(v), every: 2, plain: true, parts: parts}, nil
 }
 
 func atoi(text string, low, high int) int {

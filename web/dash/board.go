@@ -36,6 +36,7 @@ type Sources struct {
 	Nodes   Nodes
 	Orders  Orders
 	Agents  Agents // nil: those of this node
+	Traces  Traces // nil: nobody is traced
 	Broker  Broker
 	Config  Settings
 	Access  Access

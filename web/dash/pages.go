@@ -22,6 +22,8 @@ func (b *Board) pages() map[string]func(*request) (*view, error) {
 
 func (b *Board) addActs(add func(method, path string, need Role, action string, handle func(*request) error)) {
 	add("POST", "/agents/disconnect", Operator, "agent.disconnect", b.disconnect)
+	add("POST", "/agents/trace", Operator, "agent.trace.begin", b.beginTrace)
+	add("POST", "/agents/trace/end", Operator, "agent.trace.end", b.endTrace)
 	add("POST", "/log/notes", Operator, "log.note", b.addNote)
 	add("POST", "/nodes/drain", Operator, "node.drain", b.drain)
 	add("POST", "/nodes/undrain", Operator, "node.undrain", b.undrain)

@@ -172,6 +172,24 @@ func (r *request) as(ending string) string {
 	return r.base + page + "." + ending
 }
 
+// rows is the address of one table among several of a page, with what the page was
+// asked and, in pairs, what else it takes.
+func (r *request) rows(path, ending string, pairs ...string) string {
+	q := url.Values{}
+	for k, v := range r.query {
+		if k != "said" && k != "bad" {
+			q[k] = v
+		}
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		q.Set(pairs[i], pairs[i+1])
+	}
+	if len(q) == 0 {
+		return r.base + path + "." + ending
+	}
+	return r.base + path + "." + ending + "?" + q.Encode()
+}
+
 // ranges are the links of the range picker.
 func (r *request) ranges() (out []ui.Choice) {
 	now := r.during(defaultRange(r.path))

@@ -6,6 +6,7 @@ import (
 
 	"agentnet/app/ask"
 	"agentnet/app/doctor"
+	"agentnet/app/relay"
 	"agentnet/app/roster"
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -64,6 +65,14 @@ type Agents interface {
 	Find(ctx context.Context, q roster.Query) (roster.List, error)
 	// Sessions are those of one agent; missing are the nodes that did not answer.
 	Sessions(ctx context.Context, agent string) (all []roster.Session, missing []string)
+}
+
+// Traces note for a while the envelopes of what one agent sends and gets, on all nodes.
+// Errors that are told to people are *wire.Error.
+type Traces interface {
+	Trace(ctx context.Context, agent, actor string, length time.Duration) (relay.Trace, error)
+	Traced(ctx context.Context, agent string) relay.Trace
+	EndTrace(ctx context.Context, agent, actor string) error
 }
 
 // A Member is one node.

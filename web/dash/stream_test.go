@@ -290,7 +290,7 @@ func TestNamesAreNeverMarkup(t *testing.T) {
 
 func TestEveryListIsATable(t *testing.T) {
 	b, at := newBoard(t, evilRelay(), Viewer)
-	for path := range b.tabled() {
+	for path := range b.tables() {
 		if path == "/simulator" {
 			continue // has rows for a simulation only
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -21,28 +20,8 @@ type table struct {
 
 func (t *table) add(values ...any) { t.rows = append(t.rows, values) }
 
-// tabled are the pages that have rows for machines.
-func (b *Board) tabled() map[string]func(*request) (*table, error) {
-	return map[string]func(*request) (*table, error){
-		"/agents":    b.agentTable,
-		"/channels":  b.channelTable,
-		"/trends":    b.trendTable,
-		"/simulator": b.simulatedTable,
-		"/nodes":     b.nodeTable,
-		"/settings":  b.settingTable,
-		"/privacy":   b.privacyTable,
-		"/log":       b.logTable,
-		"/capacity":  b.limitTable,
-		"/alerts":    b.alertTable,
-		"/rules":     b.ruleTable,
-		"/advice":    b.adviceTable,
-	}
-}
-
 func (b *Board) addTables(add func(method, path string, need Role, action string, handle func(*request) error)) {
-	tables := b.tabled()
-	maps.Copy(tables, b.accessTables())
-	for path, make := range tables {
+	for path, make := range b.tables() {
 		for _, ending := range []string{".csv", ".json"} {
 			add("GET", path+ending, b.need(path), "", func(r *request) error {
 				r.path = path
@@ -50,7 +29,7 @@ func (b *Board) addTables(add func(method, path string, need Role, action string
 				if err != nil {
 					return err
 				}
-				return t.send(&b.pack, r.c, strings.TrimPrefix(path, "/"), ending)
+				return t.send(&b.pack, r.c, strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "-"), ending)
 			})
 		}
 	}

@@ -149,7 +149,7 @@ func trendsPage(v *trendsView) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 10, "<div class=\"bar\"><details class=\"sub sm\"><summary>View as table</summary><div class=\"scroll tablist\" tabindex=\"0\" role=\"group\" aria-label=\"Numbers of the charts\"><table><thead><tr>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 10, "<div class=\"bar\"><details class=\"sub sm\"><summary>View as table</summary><div class=\"scroll tablist\" tabindex=\"0\" role=\"group\" aria-label=\"Numbers of the charts\"><table data-rows=\"/trends\"><thead><tr>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

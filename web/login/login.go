@@ -94,6 +94,8 @@ func (p *Pages) Routes() []gate.Route {
 		{Method: "POST", Path: "/account/password", Access: gate.Viewer, Action: "-", Handler: p.changePassword},
 		{Method: "POST", Path: "/account/second", Access: gate.Viewer, Action: "second_factor.on", Handler: p.confirmSecond},
 		{Method: "POST", Path: "/account/second/drop", Access: gate.Viewer, Action: "second_factor.off", Handler: p.dropSecond},
+		{Method: "GET", Path: "/account/sessions.csv", Access: gate.Viewer, Handler: p.ownTable},
+		{Method: "GET", Path: "/account/sessions.json", Access: gate.Viewer, Handler: p.ownTable},
 		{Method: "POST", Path: "/account/sessions", Access: gate.Viewer, Action: "session.end", Handler: p.endSessions},
 	}
 	if p.cfg.Outside != nil {
