@@ -194,7 +194,9 @@ func TestWhatIsAdvisedCanBeAnswered(t *testing.T) {
 		text, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, string(text)
 	}
-	var reply struct{ Advice []struct{ Advice, Weight, State, Title string } }
+	var reply struct {
+		Advice []struct{ Advice, Weight, State, Title string }
+	}
 	status, text := ask(viewer, "GET", "/v1/scaling/advice", "")
 	if err := json.Unmarshal([]byte(text), &reply); status != 200 || err != nil || reply.Advice == nil {
 		t.Fatalf("got %d %s %v, want a list", status, text, err)
