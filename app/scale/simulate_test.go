@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -214,33 +215,39 @@ func TestSimulateForecast(t *testing.T) {
 	}
 }
 
-// TestSimulateLarge is the document's maximum, 200,000 connections, at 1,000 times
-// real speed and more. Measured capacity makes it 20 instances; the document's own
-// table needs a thousand (200 connections each).
+// large are the document's maximum, 200,000 connections, and more. Measured capacity
+// makes it 20 instances; the document's own table needs a thousand (200 connections
+// each).
+var large = []struct {
+	name      string
+	capacity  Capacity
+	max       int
+	connected float64
+	work      float64 // most allocations for a simulated second of the whole fleet
+}{
+	{"measured capacity", Capacity{Connections: 15_000, Messages: 20_000, Source: "test"}, 30, 200_000, 60},
+	{"document, 1,000 nodes", Capacity{}, 1000, 200_000, 1100},
+	{"a million", Capacity{Connections: 15_000, Messages: 20_000, Source: "test"}, 200, 1_000_000, 120},
+}
+
+// TestSimulateLarge holds that simulations of large fleets end as they should, and
+// what a simulated second costs, in allocations: they are the same on any machine.
+// BenchmarkSimulateLarge says how many times real speed that is.
 func TestSimulateLarge(t *testing.T) {
-	tests := []struct {
-		name      string
-		capacity  Capacity
-		max       int
-		connected float64
-		speed     float64
-	}{
-		{"measured capacity", Capacity{Connections: 15_000, Messages: 20_000, Source: "test"}, 30, 200_000, 5000},
-		{"document, 1,000 nodes", Capacity{}, 1000, 200_000, 1000},
-		{"a million", Capacity{Connections: 15_000, Messages: 20_000, Source: "test"}, 200, 1_000_000, 5000},
-	}
 	start, length := defaultSimStart.Add(11*time.Hour), 4*time.Hour
 	if raceEnabled {
 		start, length = start.Add(150*time.Minute), time.Hour // around the peak
 	}
-	for _, tt := range tests {
-		begun := time.Now()
+	for _, tt := range large {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		r := mustSimulate(t, Simulation{Scenario: ScenarioDaily, Peak: Demand{Connections: tt.connected}, Capacity: tt.capacity, Policy: wide(tt.capacity, tt.max), Seed: 1,
 			Start: start, Length: length})
-		speed := r.Simulation.Length.Seconds() / time.Since(begun).Seconds()
-		t.Logf("%s: %.0f times real speed, %d to %d instances", tt.name, speed, r.Summary.MinLive, r.Summary.MaxLive)
-		if !raceEnabled && speed < tt.speed {
-			t.Errorf("%s: got %.0f times real speed, want %.0f", tt.name, speed, tt.speed)
+		runtime.ReadMemStats(&after)
+		work := float64(after.Mallocs-before.Mallocs) / r.Simulation.Length.Seconds()
+		t.Logf("%s: %.0f allocations a simulated second, %d to %d instances", tt.name, work, r.Summary.MinLive, r.Summary.MaxLive)
+		if !raceEnabled && work > tt.work {
+			t.Errorf("%s: %.0f allocations a simulated second, want at most %.0f", tt.name, work, tt.work)
 		}
 		if r.Summary.PeakConnections < 0.97*tt.connected {
 			t.Errorf("%s: %.0f connections at the peak, want %.0f", tt.name, r.Summary.PeakConnections, tt.connected)
@@ -248,6 +255,25 @@ func TestSimulateLarge(t *testing.T) {
 		if r.Summary.SlowestUp > ScaleUpWithin {
 			t.Errorf("%s: a need waited %v", tt.name, r.Summary.SlowestUp)
 		}
+	}
+}
+
+// BenchmarkSimulateLarge reports the speed of large simulations, as times-real.
+func BenchmarkSimulateLarge(b *testing.B) {
+	for _, tt := range large {
+		b.Run(tt.name, func(b *testing.B) {
+			b.ReportAllocs()
+			var simulated time.Duration
+			for b.Loop() {
+				r, err := Simulate(Simulation{Scenario: ScenarioDaily, Peak: Demand{Connections: tt.connected}, Capacity: tt.capacity, Policy: wide(tt.capacity, tt.max), Seed: 1,
+					Start: defaultSimStart.Add(11 * time.Hour), Length: 4 * time.Hour})
+				if err != nil {
+					b.Fatal(err)
+				}
+				simulated += r.Simulation.Length
+			}
+			b.ReportMetric(simulated.Seconds()/b.Elapsed().Seconds(), "times-real")
+		})
 	}
 }
 
