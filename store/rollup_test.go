@@ -120,7 +120,7 @@ func TestRollupsAreMergedPromotedAndPruned(t *testing.T) {
 }
 
 // BenchmarkRollups fills a database with what 400 days of 21 series (20 nodes and
-// the fleet) come to at all three resolutions, a tenth of it, and measures writes
+// the fleet) come to at all resolutions, a tenth of it, and measures writes
 // and queries; sizes are reported for the whole.
 func BenchmarkRollups(b *testing.B) {
 	const share = 10

@@ -14,11 +14,11 @@ type Resolution struct {
 }
 
 // Resolutions are the resolutions beyond the ring, finest first. Each span divides
-// the next. The last one holds nothing that the one before it does not: it makes a
-// year readable by 1,600 rows.
+// the next. The last two hold nothing that the third does not: they make a year of
+// one node readable by 1,600 rows, and one of each of many nodes by 400.
 func Resolutions() []Resolution {
 	const day = 24 * time.Hour
-	return []Resolution{{10 * time.Second, day}, {time.Minute, 14 * day}, {15 * time.Minute, 400 * day}, {6 * time.Hour, 400 * day}}
+	return []Resolution{{10 * time.Second, day}, {time.Minute, 14 * day}, {15 * time.Minute, 400 * day}, {6 * time.Hour, 400 * day}, {day, 400 * day}}
 }
 
 // A Rollup sums up the slots of one span. Rollups of neighbouring spans merge

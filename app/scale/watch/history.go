@@ -55,8 +55,8 @@ const (
 	// read instead, and sourceRowsInAll those of all nodes.
 	sourceRows      = 1500
 	sourceRowsInAll = 20_000
-	// longRows is the same for the longest span but one: a month is still drawn in
-	// quarters of an hour.
+	// longRows is the same for quarters of an hour and more: a month is still drawn in
+	// quarters of an hour, and a year of one node in quarters of a day.
 	longRows = 3000
 	// maxTrends bounds the trends of one answer, and maxPointsInAll their points.
 	maxTrends      = 256
@@ -106,12 +106,16 @@ func (s *Service) History(ctx context.Context, q HistoryQuery) (History, error) 
 	return b.history(), nil
 }
 
+// longSpans is the first of scale.Resolutions that is read up to its last whole span
+// only, and not at all before what was missed is summed up.
+const longSpans = 3
+
 // parts cuts a range where rows of a long span are not summed up yet: what comes
 // after that is read by the finer span.
 func (s *Service) parts(now, from, to time.Time, span time.Duration, read func(from, to time.Time, span time.Duration) error) error {
 	tiers := scale.Resolutions()
-	last := len(tiers) - 1
-	if span != tiers[last].Span {
+	i := slices.IndexFunc(tiers, func(t scale.Resolution) bool { return t.Span == span })
+	if i < longSpans {
 		return read(from, to, span)
 	}
 	cut := now.Add(-time.Minute).Truncate(span) // a minute, for the sum to be stored
@@ -123,7 +127,7 @@ func (s *Service) parts(now, from, to time.Time, span time.Duration, read func(f
 	if !cut.Before(to) {
 		return nil
 	}
-	return read(later(from, cut), to, tiers[last-1].Span)
+	return s.parts(now, later(from, cut), to, tiers[i-1].Span, read)
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -145,11 +149,11 @@ func later(a, b time.Time) time.Time {
 func (s *Service) sourceOf(now, from, to time.Time, nodes int) time.Duration {
 	tiers := scale.Resolutions()
 	if !s.summed.Load() {
-		tiers = tiers[:len(tiers)-1] // the longest one has holes as yet
+		tiers = tiers[:longSpans] // the others have holes as yet
 	}
 	for i, t := range tiers {
 		most := sourceRows
-		if i == 2 {
+		if i >= 2 {
 			most = longRows
 		}
 		if now.Sub(from) <= t.Keep && int(to.Sub(from)/t.Span) <= min(most, max(sourceRowsInAll/max(nodes, 1), 100)) {
