@@ -88,6 +88,49 @@ type Backtested struct {
 
 const maxEpisodes = 1000
 
+// Absentees are the nodes of which points ceased to come. Samples do not tell a node
+// that said goodbye from one that was lost, so that each counts as silent, until a
+// fleet would have forgotten it.
+type absentees struct {
+	wanted bool
+	last   time.Time
+	seen   map[string]time.Time // a node's last point
+}
+
+// add puts those nodes into the fleet of the next moment.
+func (a *absentees) add(f *Fleet) {
+	if !a.wanted {
+		return
+	}
+	if a.seen == nil {
+		a.seen = make(map[string]time.Time)
+	}
+	for i := range f.Nodes {
+		a.seen[f.Nodes[i].Name] = f.At
+	}
+	// A node that is missed for the first time was last seen one step of the points ago.
+	until := FleetConfig{}.withDefaults().ForgetAfter
+	if !a.last.IsZero() {
+		until += f.At.Sub(a.last)
+	}
+	a.last = f.At
+	for name, at := range a.seen {
+		switch {
+		case at.Equal(f.At):
+		case f.At.Sub(at) > until:
+			delete(a.seen, name)
+		default:
+			n := Node{Name: name, State: Silent}
+			for s := range n.Values {
+				n.Values[s].State = Stale
+			}
+			f.Nodes = append(f.Nodes, n)
+		}
+	}
+	slices.SortFunc(f.Nodes, func(a, b Node) int { return compareNames(a.Name, b.Name) })
+	f.Sum()
+}
+
 // Backtest runs one rule over stored samples with the code that runs it live.
 // The points are in the order of time; those of one moment form one fleet.
 func Backtest(r Rule, c Capacity, points []Point) (Backtested, error) {
@@ -99,6 +142,7 @@ func Backtest(r Rule, c Capacity, points []Point) (Backtested, error) {
 	}
 	var b Backtested
 	open := make(map[string]int) // alert -> its episode, -1 where dropped
+	away := absentees{wanted: r.Reduce == EachNode && r.NoData == NoDataFire}
 	for i := 0; i < len(points); {
 		k := i + 1
 		for k < len(points) && points[k].At.Equal(points[i].At) {
@@ -108,6 +152,7 @@ func Backtest(r Rule, c Capacity, points []Point) (Backtested, error) {
 			return Backtested{}, fmt.Errorf("backtest: point %d at %s comes after a later one", k, points[k].At)
 		}
 		f := FleetAt(points[i:k])
+		away.add(&f)
 		b.Moments++
 		for _, j := range set.Observe(&f) {
 			b.take(&j, open)
