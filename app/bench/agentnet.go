@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"agentnet/app/wire"
 )
@@ -17,6 +18,9 @@ const questionMethod = "bench"
 
 // requestTimeoutMS is how long an asker lets a request wait, in milliseconds.
 const requestTimeoutMS = 30_000
+
+// clientName is what the relay is told of the client.
+const clientName = "agentnet-bench"
 
 // agentNet speaks this project's own protocol.
 type agentNet struct {
@@ -82,7 +86,18 @@ func (d *agentNet) bytes(name string) []byte {
 
 func (d *agentNet) AppendConnect(dst []byte, agent string) []byte {
 	return d.append(dst, wire.Command{ID: 1, Kind: wire.KindConnect, Connect: &wire.Connect{
-		Token: d.token, Agent: agent, Client: wire.ClientInfo{Name: "agentnet-bench"},
+		Token: d.token, Agent: agent, Client: wire.ClientInfo{Name: clientName},
+	}})
+}
+
+// Elsewhere is close code 4004: a node that drains, or has given a connection away.
+func (d *agentNet) Elsewhere(code int) bool { return code == int(wire.CloseDrain) }
+
+// AppendResume names no channel: each goes on from where the relay last sent, and
+// all that it sent before its close frame was read.
+func (d *agentNet) AppendResume(dst []byte, agent, session string, seq uint64) []byte {
+	return d.append(dst, wire.Command{ID: 1, Kind: wire.KindConnect, Connect: &wire.Connect{
+		Token: d.token, Agent: agent, Client: wire.ClientInfo{Name: clientName}, Resume: &wire.Resume{Session: session, Seq: seq},
 	}})
 }
 
@@ -190,6 +205,7 @@ func (d *agentNet) decode(frame []byte) (f Frame, n int, err error) {
 	switch e.Kind {
 	case wire.KindConnected:
 		f.Kind = FrameConnected
+		f.Where = &Where{Session: e.Connected.Session, Resumed: e.Connected.Resumed, Seq: e.Connected.Seq}
 	case wire.KindOK:
 		f.Kind = FrameAnswer
 	case wire.KindMessage:
@@ -207,6 +223,11 @@ func (d *agentNet) decode(frame []byte) (f Frame, n int, err error) {
 		f.Kind, f.Code = FrameError, string(e.Error.Err.Code)
 	case wire.KindGap:
 		f.Kind = FrameGap
+	case wire.KindNotice:
+		if n := &e.Notice; n.Kind == "drain" || n.Kind == "rebalance" {
+			pause := time.Duration(min(max(n.ReconnectInMS, 0), longestPause.Milliseconds())) * time.Millisecond
+			f.Kind, f.Where = FrameMove, &Where{Endpoints: n.Endpoints, Pause: pause}
+		}
 	}
 	return f, n, nil
 }

@@ -1,10 +1,10 @@
 package bench
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,8 +38,9 @@ type plan struct {
 	index    int // the connection's number within its owner
 	agent    string
 	channels []string
-	node     int  // which of the targets
-	deaf     bool // never reads again once it is ready
+	node     int      // which of the targets
+	deaf     bool     // never reads again once it is ready
+	way      *passage // nil: it opens for the first time
 }
 
 // An owner is the part of the load that a connection works for.
@@ -48,12 +49,17 @@ type owner interface {
 	frame(c *conn, f *Frame)
 	// broken tells that a ready connection ended.
 	broken(c *conn, err error)
+	// left tells that the server sent a ready connection to another node; returned
+	// follows when it is there.
+	left(c *conn)
 }
 
 // A keeper opens connections and is told how each attempt ends.
 type keeper interface {
 	ready(c *conn)
 	failed(c *conn, err error)
+	// moved is told of a connection that has to be opened elsewhere.
+	moved(p plan, pause time.Duration)
 }
 
 // A conn is one connection to the server.
@@ -71,6 +77,11 @@ type conn struct {
 	started    int64
 	direct     uint64 // sequenced frames that came
 	acked      uint64
+	session    string // "" where the server has none to go on with
+	next       int32  // the target that the server wants it to go to, and 1; 0: none was named
+	pause      int32  // milliseconds that the server wants it to wait before
+	asked      int32  // commands in cmd that want an answer
+	unanswered int32  // commands that were sent and not yet answered
 
 	in      []byte // the start of a frame whose rest has not come
 	message []byte // the fragments of a message so far
@@ -178,6 +189,7 @@ func (c *conn) flush() {
 	if len(c.cmd) == 0 {
 		return
 	}
+	c.unanswered, c.asked = c.unanswered+c.asked, 0
 	c.transmit(c.loop.opcode, c.cmd)
 	if c.cmd = c.cmd[:0]; cap(c.cmd) > keepCapacity {
 		c.cmd = nil
@@ -240,23 +252,6 @@ func (c *conn) keep(rest []byte) {
 	c.in = append(c.in[:0], rest...)
 }
 
-// upgraded reads the head of the answer to the upgrade, once it is whole.
-func (c *conn) upgraded(data []byte) (used int, err error) {
-	end := bytes.Index(data, []byte("\r\n\r\n"))
-	if end < 0 {
-		if len(data) > maxUpgradeAnswer {
-			return 0, fmt.Errorf("upgrade: the answer's head is over %d bytes", maxUpgradeAnswer)
-		}
-		return 0, nil
-	}
-	if err := checkUpgrade(string(data[:end])); err != nil {
-		return 0, err
-	}
-	c.state = stateGreeting
-	c.cmd = c.loop.dialect.AppendConnect(c.cmd, c.agent)
-	return end + 4, nil
-}
-
 // received handles one WebSocket frame.
 func (c *conn) received(f wsFrame) error {
 	switch f.op {
@@ -283,7 +278,7 @@ func (c *conn) received(f wsFrame) error {
 		if len(f.payload) >= 2 {
 			code = int(binary.BigEndian.Uint16(f.payload))
 		}
-		return fmt.Errorf("closed with code %d", code)
+		return &errClosed{code: code}
 	default:
 		return fmt.Errorf("websocket: opcode %#x", f.op)
 	}
@@ -325,12 +320,17 @@ func (c *conn) handle(f *Frame) error {
 	switch {
 	case f.Kind == FramePing:
 		c.cmd = c.loop.dialect.AppendPong(c.cmd)
+	case f.Kind == FrameMove:
+		c.advised(f.Where)
 	case c.state == stateReady:
+		if f.Kind == FrameAnswer || f.Kind == FrameError || f.Kind == FrameReply {
+			c.unanswered = max(c.unanswered-1, 0)
+		}
 		c.owner.frame(c, f)
 	case f.Kind == FrameError:
 		return &errCommandRefused{code: f.Code}
 	case c.state == stateGreeting && (f.Kind == FrameConnected || f.Kind == FrameAnswer):
-		c.subscribe()
+		c.welcome(f.Where)
 	case c.state == stateSubscribing && f.Kind == FrameAnswer:
 		if c.awaited--; c.awaited == 0 {
 			c.becomeReady()
@@ -339,39 +339,13 @@ func (c *conn) handle(f *Frame) error {
 	return nil
 }
 
-// subscribe asks for all channels of a connection that has just been accepted.
-func (c *conn) subscribe() {
-	c.state = stateSubscribing
-	d := c.loop.dialect
-	id := uint64(1)
-	if d.Inbox() {
-		id++
-		c.cmd = d.AppendSubscribe(c.cmd, id, c.agent)
-	}
-	for _, channel := range c.channels {
-		id++
-		c.cmd = d.AppendSubscribe(c.cmd, id, channel)
-	}
-	if c.awaited = int(id) - 1; c.awaited == 0 {
-		c.becomeReady()
-	}
-}
-
-func (c *conn) becomeReady() {
-	c.state = stateReady
-	c.channels = nil
-	if c.deaf {
-		event := unix.EpollEvent{Fd: c.slot, Pad: c.generation}
-		_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_MOD, c.fd, &event)
-		c.armed = false
-	}
-	c.keeper.ready(c)
-}
-
 // fail ends the connection because of err and tells whom it concerns.
 func (c *conn) fail(err error) {
 	was := c.state
 	if was == stateDead {
+		return
+	}
+	if was == stateReady && c.sentAway(err) {
 		return
 	}
 	c.drop()

@@ -17,6 +17,10 @@ type Counts struct {
 	Strange    uint64 `json:"strange"`           // deliveries without a readable stamp, or for someone else
 	Stalls     uint64 `json:"stalls"`            // times that a sender gave up waiting and went on
 	Broken     uint64 `json:"broken"`            // connections that ended during the load
+	Moved      uint64 `json:"moved"`             // times that the server sent a connection to another node
+	Fresh      uint64 `json:"fresh"`             // of them, those that got a new session there
+	Stranded   uint64 `json:"stranded"`          // of them, those that never got there
+	Unanswered uint64 `json:"unanswered"`        // commands of moved connections whose answer had not come: a client that must be sure repeats them with their key
 	Codes      Codes  `json:"reasons,omitempty"` // why, of Refused and Broken
 }
 
@@ -49,6 +53,10 @@ func (c *Counts) merge(other *Counts) {
 	c.Strange += other.Strange
 	c.Stalls += other.Stalls
 	c.Broken += other.Broken
+	c.Moved += other.Moved
+	c.Fresh += other.Fresh
+	c.Stranded += other.Stranded
+	c.Unanswered += other.Unanswered
 	for reason, n := range other.Codes {
 		if c.Codes == nil {
 			c.Codes = Codes{}

@@ -43,12 +43,19 @@ type PartResult struct {
 	Name    string     `json:"name"`
 	Counts  Counts     `json:"counts"`
 	Latency *Histogram `json:"latency"`
+	Away    *Histogram `json:"away,omitempty"` // from the close of a moved connection until it was ready elsewhere
 }
 
 // merge adds what the same part of another worker has counted.
 func (p *PartResult) merge(other *PartResult) {
 	p.Counts.merge(&other.Counts)
 	p.Latency.Merge(other.Latency)
+	switch {
+	case p.Away == nil:
+		p.Away = other.Away
+	case other.Away != nil:
+		p.Away.Merge(other.Away)
+	}
 }
 
 // merge adds the connections of another worker.

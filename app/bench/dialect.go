@@ -1,5 +1,7 @@
 package bench
 
+import "time"
+
 // A FrameKind is what a frame from the server means to the load generator.
 type FrameKind uint8
 
@@ -14,6 +16,7 @@ const (
 	FrameError                      // a command was refused; Frame.Code says why
 	FrameGap                        // the server says that something was lost
 	FramePing                       // wants Dialect.AppendPong
+	FrameMove                       // the server will send the client to another node
 )
 
 // A Frame is one frame from the server. Data aliases the read buffer.
@@ -23,6 +26,16 @@ type Frame struct {
 	Number    uint64 // of a FrameRequest
 	Code      string // of a FrameError
 	Data      []byte // holds the payload, stamp and all
+	Where     *Where // of a FrameMove, and of a FrameConnected by a Mover
+}
+
+// Where is what a Mover says of a session and of the node that shall have it.
+type Where struct {
+	Session   string // what AppendResume wants; "": it cannot be resumed
+	Resumed   bool   // the session that was asked for goes on
+	Seq       uint64 // of the last sequenced frame before those that follow
+	Endpoints []string
+	Pause     time.Duration // before the client goes there
 }
 
 // A Dialect is how one kind of server is spoken to over WebSocket. Append methods
@@ -53,6 +66,16 @@ type Dialect interface {
 	// Next reads the first frame of msg. n is the bytes it took; 0 means that the
 	// frame goes on in the next message.
 	Next(msg []byte) (f Frame, n int, err error)
+}
+
+// A Mover is a Dialect of a server that sends connections to other nodes and goes on
+// with their sessions there.
+type Mover interface {
+	// Elsewhere tells whether a close code sends the client to another node.
+	Elsewhere(code int) bool
+	// AppendResume is AppendConnect for a session that goes on; seq is the last
+	// sequenced frame that came.
+	AppendResume(dst []byte, agent, session string, seq uint64) []byte
 }
 
 // An Asker is a Dialect of a server that knows requests and replies.

@@ -47,6 +47,10 @@ func (p *direct) plans() []plan {
 	return ps
 }
 
+func (p *direct) left(c *conn) { p.ends[c.index].conn = nil }
+
+func (p *direct) returned(c *conn) { p.joined(c) }
+
 func (p *direct) joined(c *conn) { p.ends[c.index].conn = c }
 
 func (p *direct) start(now int64) {
@@ -78,6 +82,7 @@ func (p *direct) send(i int, due int64) {
 	if p.opts.Answers {
 		p.commandID++
 		id = p.commandID
+		e.conn.asked++
 	}
 	e.conn.cmd = p.dialect.AppendSend(e.conn.cmd, id, e.peer, p.payload)
 }

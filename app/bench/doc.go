@@ -12,6 +12,10 @@
 // and scripts/bench brings those of the peers. Connections are plain TCP, and the
 // generator runs on Linux only (epoll); elsewhere Run says so.
 //
+// A connection that the server sends to another node (close code 4004) goes there, to
+// an endpoint that the notice named or else to the next of the given URLs, resumes its
+// session and is counted; one that ends otherwise is counted as broken and stays away.
+//
 // Each worker is one goroutine that owns all of its connections, hence nothing in
 // it is locked. Run may be called concurrently with itself.
 package bench

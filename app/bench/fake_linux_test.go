@@ -21,6 +21,7 @@ import (
 // done, and does on purpose the wrong that a test asks for.
 type fakeRelay struct {
 	listener net.Listener
+	another  net.Listener // the relay's second node
 	limits   wire.Limits
 	wrong    wrong
 
@@ -33,6 +34,8 @@ type fakeRelay struct {
 	upgrades int
 	acks     int
 	pings    int
+	resumes  int
+	faults   []string
 
 	wg sync.WaitGroup
 }
@@ -46,6 +49,9 @@ type wrong struct {
 	joined      bool          // sends two frames in one message, and messages in fragments
 	misdirect   bool          // gives direct messages to the sender itself
 	lateBy      time.Duration // how late every message of a channel is delivered
+	moveAfter   int           // sends each connection to the other node after so many frames, once
+	unnamed     bool          // does not say where that is
+	forget      bool          // opens a new session there
 }
 
 // A question is a request that waits for its reply.
@@ -62,6 +68,11 @@ type fakePeer struct {
 	mu    sync.Mutex
 	seq   uint64
 	held  []byte // an answer that goes out together with the next
+
+	frames  int // that were written, and how many of them were sequenced
+	last    uint64
+	away    bool     // it was sent to the other node and has not come there yet
+	waiting [][]byte // frames for it meanwhile
 }
 
 func startFake(t *testing.T, w wrong) *fakeRelay {
@@ -72,9 +83,14 @@ func startFake(t *testing.T, w wrong) *fakeRelay {
 	}
 	f := &fakeRelay{listener: ln, limits: wire.DefaultLimits(), wrong: w, peers: map[string]*fakePeer{},
 		channels: map[string][]*fakePeer{}, offsets: map[string]uint64{}, asked: map[uint64]question{}}
-	f.wg.Go(f.accept)
+	if f.another, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	f.wg.Go(func() { f.accept(f.listener) })
+	f.wg.Go(func() { f.accept(f.another) })
 	t.Cleanup(func() {
 		_ = ln.Close()
+		_ = f.another.Close()
 		f.wg.Wait()
 	})
 	return f
@@ -82,9 +98,9 @@ func startFake(t *testing.T, w wrong) *fakeRelay {
 
 func (f *fakeRelay) url() string { return "http://" + f.listener.Addr().String() + "/base" }
 
-func (f *fakeRelay) accept() {
+func (f *fakeRelay) accept(ln net.Listener) {
 	for {
-		c, err := f.listener.Accept()
+		c, err := ln.Accept()
 		if err != nil {
 			return
 		}
@@ -125,7 +141,7 @@ func (f *fakeRelay) serve(c net.Conn) error {
 		upgradeAccept, protocol); err != nil {
 		return err
 	}
-	defer f.leave(p)
+	defer func() { f.leave(p, c) }()
 	for {
 		op, msg, err := readMasked(r)
 		if err != nil {
@@ -143,7 +159,9 @@ func (f *fakeRelay) serve(c net.Conn) error {
 				p.refuse(bad.ID, bad.Err.Code)
 			case err != nil:
 				return err
-			case cmd.Kind != wire.KindNone:
+			case cmd.Kind == wire.KindConnect:
+				p = f.connect(p, &cmd)
+			case cmd.Kind != wire.KindNone && !p.left(c): // what comes after its close is not read
 				f.command(p, &cmd)
 			}
 			msg = msg[n:]
@@ -186,9 +204,22 @@ func readMasked(r *bufio.Reader) (op byte, payload []byte, err error) {
 
 // write sends one frame.
 func (p *fakePeer) write(frame func(dst []byte) []byte) {
+	p.deliver(0, frame)
+}
+
+// deliver sends one frame, which is sequenced unless seq is 0.
+func (p *fakePeer) deliver(seq uint64, frame func(dst []byte) []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sealed := wire.Seal(p.enc, frame(make([]byte, wire.HeaderRoom)))
+	if p.away {
+		p.waiting = append(p.waiting, sealed)
+		return
+	}
+	p.last = max(p.last, seq)
+	if p.frames++; p.frames == p.relay.wrong.moveAfter {
+		defer p.sendAway()
+	}
 	if !p.relay.wrong.joined {
 		_, _ = p.conn.Write(sealed)
 		return
@@ -232,7 +263,10 @@ func serverFrame(dst []byte, first byte, payload []byte) []byte {
 	return append(dst, payload...)
 }
 
-func (f *fakeRelay) leave(p *fakePeer) {
+func (f *fakeRelay) leave(p *fakePeer, c net.Conn) {
+	if p.left(c) {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.peers, p.agent)
@@ -241,8 +275,6 @@ func (f *fakeRelay) leave(p *fakePeer) {
 // command carries out one command.
 func (f *fakeRelay) command(p *fakePeer, c *wire.Command) {
 	switch c.Kind {
-	case wire.KindConnect:
-		f.connect(p, c)
 	case wire.KindSubscribe:
 		f.mu.Lock()
 		f.channels[string(c.Channel)] = append(f.channels[string(c.Channel)], p)
@@ -282,18 +314,23 @@ func (p *fakePeer) refuse(id uint64, code wire.Code) {
 	})
 }
 
-func (f *fakeRelay) connect(p *fakePeer, c *wire.Command) {
+// connect answers the peer that the connection is of: the old one where it resumes.
+func (f *fakeRelay) connect(p *fakePeer, c *wire.Command) *fakePeer {
 	if f.wrong.badToken || c.Connect.Token != "secret" {
 		p.refuse(c.ID, wire.Unauthorized)
-		return
+		return p
 	}
 	p.agent = c.Connect.Agent
+	if old := f.resumed(p, c); old != nil {
+		return old
+	}
 	f.mu.Lock()
 	f.peers[p.agent] = p
 	f.mu.Unlock()
 	p.write(func(dst []byte) []byte {
-		return wire.AppendConnected(dst, p.enc, &wire.Connected{ID: c.ID, Session: "s", Agent: p.agent, Node: "n", HeartbeatMS: 25000, Limits: f.limits})
+		return wire.AppendConnected(dst, p.enc, &wire.Connected{ID: c.ID, Session: "s-" + p.agent, Agent: p.agent, Node: "n", HeartbeatMS: 25000, Limits: f.limits})
 	})
+	return p
 }
 
 func (f *fakeRelay) publish(p *fakePeer, c *wire.Command) {
@@ -344,7 +381,7 @@ func (f *fakeRelay) send(p *fakePeer, c *wire.Command) {
 		return
 	}
 	m := wire.Message{Seq: seq, From: p.agent, To: string(c.To), Payload: c.Payload, MessageID: "01J", TimeMS: 1, Class: wire.Normal}
-	peer.write(func(dst []byte) []byte { return wire.AppendMessage(dst, peer.enc, &m) })
+	peer.deliver(seq, func(dst []byte) []byte { return wire.AppendMessage(dst, peer.enc, &m) })
 	p.ok(&wire.OK{ID: c.ID, For: c.Kind, MessageID: "01J", Outcome: wire.Delivered, Sessions: 1})
 }
 
@@ -360,7 +397,7 @@ func (f *fakeRelay) request(p *fakePeer, c *wire.Command) {
 	f.asked[number] = question{asker: p, id: c.ID}
 	f.mu.Unlock()
 	q := wire.Request{Seq: seq, Request: number, From: p.agent, Method: string(c.Method), Payload: c.Payload, DeadlineMS: c.TimeoutMS}
-	peer.write(func(dst []byte) []byte { return wire.AppendRequest(dst, peer.enc, &q) })
+	peer.deliver(seq, func(dst []byte) []byte { return wire.AppendRequest(dst, peer.enc, &q) })
 }
 
 func (f *fakeRelay) reply(p *fakePeer, c *wire.Command) {
@@ -374,13 +411,16 @@ func (f *fakeRelay) reply(p *fakePeer, c *wire.Command) {
 	}
 	_, seq := f.find(q.asker.agent)
 	a := wire.Reply{ID: q.id, Seq: seq, From: p.agent, Payload: c.Payload}
-	q.asker.write(func(dst []byte) []byte { return wire.AppendReply(dst, q.asker.enc, &a) })
+	q.asker.deliver(seq, func(dst []byte) []byte { return wire.AppendReply(dst, q.asker.enc, &a) })
 }
 
 // bench runs a load against the relay.
 func (f *fakeRelay) bench(t *testing.T, o Options) (*Report, string, error) {
 	t.Helper()
-	o.URL, o.Token = f.url(), "secret"
+	if o.URL == "" {
+		o.URL = f.url()
+	}
+	o.Token = "secret"
 	var out strings.Builder
 	r, err := Run(context.Background(), o, &out)
 	return r, out.String(), err

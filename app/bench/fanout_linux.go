@@ -89,6 +89,20 @@ func (f *fanout) joined(c *conn) {
 	}
 }
 
+// left forgets a publisher until it returns. What a subscriber should get meanwhile is
+// still waited for: its session is kept.
+func (f *fanout) left(c *conn) {
+	if at := c.index - f.subs; at >= 0 && at < len(f.pubs) {
+		f.pubs[at] = nil
+	}
+}
+
+func (f *fanout) returned(c *conn) {
+	if at := c.index - f.subs; at >= 0 && at < len(f.pubs) {
+		f.pubs[at] = c
+	}
+}
+
 // channelOf is the channel of this worker's subscriber i.
 func (f *fanout) channelOf(i int) int { return (f.first + i) % f.opts.Channels }
 
@@ -188,6 +202,7 @@ func (f *fanout) publish(due int64) bool {
 	if f.opts.Answers {
 		f.commandID++
 		id = f.commandID
+		c.asked++
 	}
 	if len(c.cmd)+len(f.payload) > batchBytes {
 		c.flush()

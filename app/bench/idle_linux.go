@@ -35,6 +35,8 @@ func (p *idle) frame(_ *conn, f *Frame) {
 }
 
 func (p *idle) joined(*conn)             {}
+func (p *idle) left(*conn)               {}
+func (p *idle) returned(*conn)           {}
 func (p *idle) start(int64)              {}
 func (p *idle) stop()                    {}
 func (p *idle) tick(int64) int64         { return never }

@@ -25,6 +25,8 @@ const (
 type loop struct {
 	dialect Dialect
 	targets []*target
+	reach   func(base string) (*target, error) // makes a target of an endpoint that a server names
+	named   map[string]int32                   // targets by the endpoint that a server named; 0 and less: none
 	epoll   int
 	key     uint32 // masks what is sent
 	opcode  byte

@@ -27,6 +27,7 @@ type opener struct {
 	limit    int
 	plans    []plan
 	again    []retry
+	soonest  int64 // no retry is due before
 	inFlight int
 	source   int
 	attempts int32
@@ -66,7 +67,7 @@ func (o *opener) open(ctx context.Context, plans []plan, timeout time.Duration) 
 			return fmt.Errorf("open connections: %w", err)
 		}
 	}
-	o.plans, o.again = nil, nil
+	o.plans = nil
 	return o.err
 }
 
@@ -83,7 +84,11 @@ func (o *opener) launch(now int64) {
 		o.source++
 		if _, err := o.loop.dial(p, o, source, o.attempts); err != nil {
 			o.inFlight--
-			o.err = err // no socket, no address: it will not get better
+			if p.way == nil {
+				o.err = err // no socket, no address: it will not get better
+				return
+			}
+			o.later(o.elsewhere(p), now+int64(retryPause))
 		}
 	}
 }
@@ -95,18 +100,28 @@ func (o *opener) pick(now int64) (plan, bool) {
 		o.plans = o.plans[1:]
 		return p, true
 	}
+	if now < o.soonest || len(o.again) == 0 {
+		return plan{}, false
+	}
+	o.soonest = never
 	for i, r := range o.again {
 		if r.at <= now {
 			o.again[i] = o.again[len(o.again)-1]
 			o.again = o.again[:len(o.again)-1]
+			o.soonest = 0
 			return r.plan, true
 		}
+		o.soonest = min(o.soonest, r.at)
 	}
 	return plan{}, false
 }
 
 func (o *opener) ready(c *conn) {
 	o.inFlight--
+	if c.way != nil {
+		o.arrived(c)
+		return
+	}
 	o.done.Ready++
 	now := o.loop.now()
 	o.done.Latency.Add(time.Duration(now - c.started))
@@ -116,6 +131,10 @@ func (o *opener) ready(c *conn) {
 
 func (o *opener) failed(c *conn, err error) {
 	o.inFlight--
+	if c.way != nil {
+		o.astray(c, err)
+		return
+	}
 	pause := retryPause
 	var refused *refusal
 	var command *errCommandRefused
@@ -131,5 +150,9 @@ func (o *opener) failed(c *conn, err error) {
 		o.done.Failed++
 	}
 	o.done.Reasons.add(err.Error())
-	o.again = append(o.again, retry{plan: c.plan, at: o.loop.now() + int64(pause)})
+	p := c.plan
+	if o.loop.away(err) {
+		p = o.elsewhere(p)
+	}
+	o.later(p, o.loop.now()+int64(pause))
 }

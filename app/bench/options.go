@@ -27,7 +27,7 @@ const (
 type Options struct {
 	Mode string `arg:"" optional:"" default:"fanout" enum:"fanout,direct,request,idle,connect,slow,mixed" help:"Load: ${enum}."`
 
-	URL   string `env:"AGENTNET_URL" default:"http://127.0.0.1:8080" help:"Base URL of the relay (http or ws; plain TCP). Several nodes of one relay with commas between them: connections are spread over them, and the two of a pair are on different ones."`
+	URL   string `env:"AGENTNET_URL" default:"http://127.0.0.1:8080" help:"Base URL of the relay (http or ws; plain TCP). Several nodes of one relay with commas between them: connections are spread over them, and the two of a pair are on different ones. A connection that a node sends elsewhere goes there and resumes."`
 	Token string `env:"AGENTNET_TOKEN" help:"Token that covers agents and channels below bench/**. Better given by the environment than as a flag, which other users can see."`
 
 	Encoding    string `default:"json" enum:"json,protobuf" help:"Frames as ${enum}."`

@@ -17,6 +17,8 @@ type part interface {
 	plans() []plan
 	// joined tells that a connection is ready.
 	joined(c *conn)
+	// returned tells that one that had left is ready again, at another node.
+	returned(c *conn)
 	// start begins to send; stop ends it.
 	start(now int64)
 	stop()
@@ -40,7 +42,8 @@ type tally struct {
 	from, to  Counts // counts when measuring started and ended
 	latency   Histogram
 	measuring bool
-	lastCame  int64 // when something last arrived
+	lastCame  int64      // when something last arrived
+	away      *Histogram // how long moved connections were gone; nil: none was moved
 }
 
 func (t *tally) book() *tally { return t }
@@ -96,6 +99,7 @@ func (t *tally) broken(_ *conn, err error) {
 // result is the tally as the report wants it.
 func (t *tally) result() PartResult {
 	r := PartResult{Name: t.name, Counts: t.counts.clone(), Latency: &t.latency}
+	r.Away = t.away
 	r.Counts.Sent = t.to.Sent - t.from.Sent
 	r.Counts.Delivered = t.to.Delivered - t.from.Delivered
 	r.Counts.Answered = t.to.Answered - t.from.Answered

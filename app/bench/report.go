@@ -56,10 +56,11 @@ type Connecting struct {
 
 // PartReport is one part of the load.
 type PartReport struct {
-	Name         string    `json:"name"`
-	Counts       Counts    `json:"counts"`
-	DeliveriesPS float64   `json:"deliveries_per_s"`
-	Latency      Latencies `json:"latency"`
+	Name         string     `json:"name"`
+	Counts       Counts     `json:"counts"`
+	DeliveriesPS float64    `json:"deliveries_per_s"`
+	Latency      Latencies  `json:"latency"`
+	Away         *Latencies `json:"away,omitempty"` // how long connections were gone that the server moved
 }
 
 // Latencies are quantiles in microseconds.
@@ -122,6 +123,10 @@ func (r *Report) finish(parts []PartResult, w *watch) {
 	for i := range parts {
 		p := &parts[i]
 		one := PartReport{Name: p.Name, Counts: p.Counts, Latency: latencies(p.Latency)}
+		if p.Away != nil {
+			away := latencies(p.Away)
+			one.Away = &away
+		}
 		if r.Seconds > 0 {
 			one.DeliveriesPS = float64(p.Counts.Delivered) / r.Seconds
 		}
@@ -231,7 +236,7 @@ func (r *Report) Table() string {
 // table writes the lines of one part that has done something.
 func (p *PartReport) table(t *tabwriter.Writer) {
 	n := &p.Counts
-	if n.Sent+n.Delivered+n.Strange+n.Broken == 0 {
+	if n.Sent+n.Delivered+n.Strange+n.Broken+n.Moved == 0 {
 		return
 	}
 	l := &p.Latency
@@ -240,6 +245,13 @@ func (p *PartReport) table(t *tabwriter.Writer) {
 	fmt.Fprintf(t, "\tlost %d, doubled %d, out of order %d\tanswered %d, refused %d\n", n.Lost, n.Doubled, n.OutOfOrder, n.Answered, n.Refused)
 	if n.Gaps+n.Strange+n.Stalls+n.Broken > 0 {
 		fmt.Fprintf(t, "\tgaps told %d, strange %d, stalls %d, connections broken %d\n", n.Gaps, n.Strange, n.Stalls, n.Broken)
+	}
+	if n.Moved > 0 {
+		fmt.Fprintf(t, "\tmoved to another node %d, with a new session %d, never there %d, commands without an answer %d", n.Moved, n.Fresh, n.Stranded, n.Unanswered)
+		if a := p.Away; a != nil {
+			fmt.Fprintf(t, "\taway p50 %s\tp99 %s\tmax %s", span(a.P50), span(a.P99), span(a.Max))
+		}
+		fmt.Fprintln(t)
 	}
 	if len(n.Codes) > 0 {
 		fmt.Fprintf(t, "\t%s\n", reasons(n.Codes))

@@ -43,6 +43,10 @@ func (r *request) plans() []plan {
 	return ps
 }
 
+func (r *request) left(c *conn) { r.ends[c.index].conn = nil }
+
+func (r *request) returned(c *conn) { r.joined(c) }
+
 func (r *request) joined(c *conn) { r.ends[c.index].conn = c }
 
 func (r *request) start(now int64) {
@@ -71,6 +75,7 @@ func (r *request) ask(i int, due int64) {
 	e.seq++
 	r.counts.Sent++
 	r.commandID++
+	e.conn.asked++
 	e.conn.cmd = r.asker.AppendRequest(e.conn.cmd, r.commandID, e.peer, r.payload)
 }
 

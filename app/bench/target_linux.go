@@ -11,6 +11,7 @@ type target struct {
 	family  int
 	addr    unix.Sockaddr
 	request []byte
+	at      netip.AddrPort
 	sources []unix.Sockaddr // addresses to connect from; empty: as the kernel chooses
 }
 
@@ -18,7 +19,7 @@ type target struct {
 // many loopback addresses, where the endpoint is one, because a pair of addresses
 // has only some 28,000 ports.
 func dialTarget(e *endpoint, sources int) *target {
-	t := &target{family: unix.AF_INET6, addr: sockaddr(e.addr), request: e.request}
+	t := &target{family: unix.AF_INET6, addr: sockaddr(e.addr), request: e.request, at: e.addr}
 	if e.addr.Addr().Is4() {
 		t.family = unix.AF_INET
 	}

@@ -51,6 +51,13 @@ func newWorker(o *Options, index int) (crew, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.reach = func(base string) (*target, error) {
+		e, err := newTarget(base, path, header)
+		if err != nil {
+			return nil, err
+		}
+		return dialTarget(e, o.Sources), nil
+	}
 	w := &worker{opts: o, loop: l, opener: newOpener(l, o.Concurrency)}
 	if err := w.staff(d, index); err != nil {
 		l.close()
@@ -144,6 +151,7 @@ func (w *worker) run(ctx context.Context, d time.Duration) error {
 		for _, p := range w.parts {
 			next = min(next, p.tick(now))
 		}
+		w.opener.launch(now)
 		if err := w.loop.step(next); err != nil {
 			return fmt.Errorf("serve connections: %w", err)
 		}
@@ -176,6 +184,7 @@ func (w *worker) drain(ctx context.Context) ([]map[uint32]uint32, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		w.opener.launch(now)
 		if err := w.loop.step(now + int64(longestWait)); err != nil {
 			return nil, fmt.Errorf("drain: %w", err)
 		}
@@ -198,6 +207,9 @@ func (w *worker) drained(start, now int64) bool {
 		case n > 0:
 			quiet = max(quiet, int64(drainQuiet))
 		}
+	}
+	if w.opener.busy() {
+		quiet = max(quiet, int64(drainQuiet))
 	}
 	return now-last >= quiet || now-start >= int64(drainLongest)
 }
@@ -222,6 +234,7 @@ func (w *worker) rest() error {
 	for _, p := range w.parts {
 		next = min(next, p.tick(now))
 	}
+	w.opener.launch(now)
 	return w.loop.step(min(next, now+int64(longestWait)))
 }
 
