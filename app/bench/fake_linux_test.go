@@ -72,7 +72,8 @@ type fakePeer struct {
 	frames  int // that were written, and how many of them were sequenced
 	last    uint64
 	away    bool     // it was sent to the other node and has not come there yet
-	waiting [][]byte // frames for it meanwhile
+	waiting [][]byte // frames for it meanwhile, the last sequenced one of them being kept
+	kept    uint64
 }
 
 func startFake(t *testing.T, w wrong) *fakeRelay {
@@ -213,7 +214,7 @@ func (p *fakePeer) deliver(seq uint64, frame func(dst []byte) []byte) {
 	defer p.mu.Unlock()
 	sealed := wire.Seal(p.enc, frame(make([]byte, wire.HeaderRoom)))
 	if p.away {
-		p.waiting = append(p.waiting, sealed)
+		p.waiting, p.kept = append(p.waiting, sealed), max(p.kept, seq)
 		return
 	}
 	p.last = max(p.last, seq)

