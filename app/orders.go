@@ -102,7 +102,7 @@ func (a *App) emptyOut(ctx context.Context) {
 	}
 	a.orders.stop = cancel
 	a.orders.mu.Unlock()
-	err := a.hub.Drain(ctx, time.Duration(a.cfg.Drain.Window))
+	err := a.hub.DrainByOrder(ctx, time.Duration(a.cfg.Drain.Window))
 	a.orders.mu.Lock()
 	a.orders.stop = nil
 	back := !a.orders.draining
@@ -196,7 +196,7 @@ func (a *App) rebalanceHere(_ context.Context, o ask.Order) (ask.Done, error) {
 	go func() { // bounded by the window, and one at a time
 		ctx, cancel := context.WithTimeout(context.Background(), 2*shedWindow)
 		defer cancel()
-		moved := a.hub.Shed(ctx, n, endpoints, shedWindow)
+		moved := a.hub.ShedByOrder(ctx, n, endpoints, shedWindow)
 		a.orders.mu.Lock()
 		a.orders.shedding = false
 		a.orders.mu.Unlock()

@@ -164,26 +164,45 @@ func TestRateLimit(t *testing.T) {
 	})
 }
 
+// TestDrain: clients, new ones and the readiness check are told why the node drains.
 func TestDrain(t *testing.T) {
+	tests := []struct {
+		name  string
+		drain func(*Hub) error
+		level string
+		words string
+	}{
+		{"stop", func(h *Hub) error { return h.Drain(context.Background(), 2*time.Second) }, "stop", "shutting down"},
+		{"order", func(h *Hub) error { return h.DrainByOrder(context.Background(), 2*time.Second) }, "order", "operator"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { drainOf(t, tt.drain, tt.level, tt.words) })
+	}
+}
+
+func drainOf(t *testing.T, drain func(*Hub) error, level, words string) {
 	inWorld(t, nil, func(w *world) {
 		var peers []*peer
 		for _, name := range []string{"a", "b", "c", "d"} {
 			peers = append(peers, w.join(name))
 		}
 		start := time.Now()
-		if err := w.hub.Drain(context.Background(), 2*time.Second); err != nil {
+		if err := drain(w.hub); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(start); took < 2*time.Second || took > 4*time.Second {
 			t.Errorf("the drain of four took %v, want the window of 2 s and little more", took)
 		}
 		for _, p := range peers {
-			if n := only(p.take(), wire.KindNotice); p.code() != wire.CloseDrain || len(n) != 1 || n[0].Notice.Kind != "drain" {
-				t.Errorf("%s: code %d, notices %+v", p.name, p.code(), n)
+			if n := only(p.take(), wire.KindNotice); p.code() != wire.CloseDrain || len(n) != 1 || n[0].Notice.Kind != "drain" || n[0].Notice.Level != level || !strings.Contains(n[0].Notice.Message, words) {
+				t.Errorf("%s: code %d, notices %+v, want 4004 after one of level %q with %q", p.name, p.code(), n, level, words)
 			}
 		}
-		if e := w.hub.Admit(peers[0].sock.link.(*link).info.Addr); e == nil || e.Code != wire.Unavailable {
-			t.Errorf("a new connection while draining: got %v", e)
+		if e := w.hub.Admit(peers[0].sock.link.(*link).info.Addr); e == nil || e.Code != wire.Unavailable || !strings.Contains(e.Message, words) {
+			t.Errorf("a new connection while draining: got %v, want %q in it", e, words)
+		}
+		if r := w.hub.Ready()[0]; r.OK || !strings.Contains(r.Message, words) {
+			t.Errorf("the readiness check says %+v, want %q in it", r, words)
 		}
 	})
 }

@@ -28,11 +28,6 @@ const (
 	drainEndpoints, drainNodes = 3, 32
 )
 
-const (
-	drainReason = "this node is shutting down; reconnect and resume"
-	shedReason  = "another node has more room; reconnect there and resume"
-)
-
 // Drain lets no connection in, tells every client, closes them spread over window
 // so that they do not come back all at once, and returns when all are gone or ctx
 // ends. Their sessions stay resumable as long as the process lives; with other
@@ -40,20 +35,31 @@ const (
 // to them what is still parked here. When all nodes stop it ends as on a lone node:
 // channels and parked messages stay where they are stored.
 func (h *Hub) Drain(ctx context.Context, window time.Duration) error {
+	return h.drain(ctx, window, &stopping)
+}
+
+// DrainByOrder is Drain for an operator who empties the node: clients are told so,
+// because the process lives on and may be given clients again.
+func (h *Hub) DrainByOrder(ctx context.Context, window time.Duration) error {
+	return h.drain(ctx, window, &emptying)
+}
+
+func (h *Hub) drain(ctx context.Context, window time.Duration, why *cause) error {
+	h.leaving.Store(why)
 	h.draining.Store(true)
 	var all []*link
 	h.links.each(func(l *link) { all = append(all, l) })
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	t := h.NewTurn()
 	delay := window / 2
-	h.tellAll(t, inTurn(wire.Notice{Kind: "drain", Message: drainReason, ReconnectInMS: max(delay.Milliseconds(), 100)}, h.elsewhere())...)
+	h.tellAll(t, inTurn(why.notice("drain", max(delay, 100*time.Millisecond)), h.elsewhere())...)
 	t.Flush(true)
-	if err := h.closeInWaves(ctx, t, all, window, drainReason); err != nil {
+	if err := h.closeInWaves(ctx, t, all, window, why.reason); err != nil {
 		return err
 	}
 	err := h.waitFor(ctx, func() bool {
 		// Some were admitted just before the drain began.
-		h.links.each(func(l *link) { l.end(t, wire.CloseDrain, drainReason) })
+		h.links.each(func(l *link) { l.end(t, wire.CloseDrain, why.reason) })
 		t.Flush(true)
 		return h.links.n.Load() == 0
 	})
@@ -222,9 +228,18 @@ func (h *Hub) closeInWaves(ctx context.Context, t *Turn, all []*link, window tim
 // spread over window. Quiet ones go first, and none that waits for a reply while there are others. It returns how
 // many it closed, when that is done or ctx ends.
 func (h *Hub) Shed(ctx context.Context, n int, endpoints []string, window time.Duration) int {
+	return h.shedFor(ctx, n, endpoints, window, &balancing)
+}
+
+// ShedByOrder is Shed for an operator who moves clients, wherever there is more room.
+func (h *Hub) ShedByOrder(ctx context.Context, n int, endpoints []string, window time.Duration) int {
+	return h.shedFor(ctx, n, endpoints, window, &moving)
+}
+
+func (h *Hub) shedFor(ctx context.Context, n int, endpoints []string, window time.Duration, why *cause) int {
 	chosen := h.quietest(n)
 	t := h.NewTurn()
-	notices := inTurn(wire.Notice{Kind: "rebalance", Message: shedReason, ReconnectInMS: 100}, endpoints)
+	notices := inTurn(why.notice("rebalance", 100*time.Millisecond), endpoints)
 	began := time.Now()
 	beat := time.NewTicker(drainStep)
 	defer beat.Stop()
@@ -237,7 +252,7 @@ func (h *Hub) Shed(ctx context.Context, n int, endpoints []string, window time.D
 			}
 		}
 		l.tell(t, &notices[i%len(notices)])
-		l.end(t, wire.CloseDrain, shedReason)
+		l.end(t, wire.CloseDrain, why.reason)
 		t.Flush(true)
 	}
 	return len(chosen)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -115,7 +116,7 @@ func firstOf(t *testing.T, peers []*peer, kind string) map[string]int {
 	first := map[string]int{}
 	for _, p := range peers {
 		n := only(p.take(), wire.KindNotice)
-		if len(n) != 1 || n[0].Notice.Kind != kind || len(n[0].Notice.Endpoints) == 0 || n[0].Notice.ReconnectInMS <= 0 {
+		if len(n) != 1 || n[0].Notice.Kind != kind || n[0].Notice.Level == "" || len(n[0].Notice.Endpoints) == 0 || n[0].Notice.ReconnectInMS <= 0 {
 			t.Errorf("%s: got notices %+v, want one of kind %s with endpoints", p.name, n, kind)
 			continue
 		}
@@ -183,8 +184,11 @@ func TestShed(t *testing.T) {
 		if ok := busy[0].ok(send(moved.name, "hello")); !moved.hello.Resumed || ok.Outcome != wire.Delivered {
 			t.Errorf("after the move: resumed %v, a message to it %+v", moved.hello.Resumed, ok)
 		}
-		if n := here.hub.Shed(context.Background(), 100, endpoints, 0); n != 5 {
+		if n := here.hub.ShedByOrder(context.Background(), 100, endpoints, 0); n != 5 {
 			t.Errorf("%d connections were shed of the 5 that are left", n)
+		}
+		if n := only(server.take(), wire.KindNotice); len(n) != 1 || n[0].Notice.Level != "order" || !strings.Contains(n[0].Notice.Message, "operator") {
+			t.Errorf("by an operator's order: got notices %+v, want one that says so", n)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()

@@ -72,7 +72,8 @@ type Hub struct {
 	level         atomic.Uint32 // overload.Level
 	bounds        atomic.Pointer[Bounds]
 	draining      atomic.Bool
-	closing       atomic.Bool // it drains, and no other node stays
+	leaving       atomic.Pointer[cause] // why it drains
+	closing       atomic.Bool           // it drains, and no other node stays
 	links         linkSet
 	sessionN      atomic.Int64
 	resumableN    atomic.Int64
@@ -233,7 +234,7 @@ func (h *Hub) Admit(addr netip.Addr) *wire.Error {
 	now := int64(time.Since(h.started)) + 1
 	if h.draining.Load() {
 		wait := h.gate.Refuse(now, 2*time.Second)
-		return refuse("drain", &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down; connect to another, or again in a moment", RetryAfterMS: retryMS(wait)})
+		return refuse("drain", &wire.Error{Code: wire.Unavailable, Message: h.drainCause().refusal, RetryAfterMS: retryMS(wait)})
 	}
 	if lvl := h.overload(); lvl.RefusesConnections() {
 		wait := h.gate.Refuse(now, lvl.RetryAfter())

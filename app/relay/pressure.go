@@ -206,7 +206,7 @@ func (h *Hub) Ready() []Reason {
 		{Check: "broker", OK: true, Message: "history is stored"},
 	}
 	if !out[0].OK {
-		out[0].Message = "shutting down; clients are being moved"
+		out[0].Message = h.drainCause().state
 	}
 	if journal != nil {
 		out[2].Message = "messages cannot be parked: " + journal.Error()
