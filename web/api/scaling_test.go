@@ -90,6 +90,7 @@ func TestScalingRoutes(t *testing.T) {
 	}{
 		{"GET", "/v1/scaling/status", "", 200, `"current":1,"desired":1`},
 		{"GET", "/v1/scaling/desired", "", 200, `"connections":{"value":42,"target":200,"total":42`},
+		{"GET", "/v1/scaling/desired", "", 200, `"max_concurrency":1000`},
 		{"GET", "/v1/scaling/desired?format=plain", "", 200, "1\n"},
 		{"GET", "/v1/scaling/desired?format=plain&signal=connections", "", 200, "42\n"},
 		{"GET", "/v1/scaling/desired?format=plain&signal=cpu", "", 404, "the policy does not use it"},

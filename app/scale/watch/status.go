@@ -152,6 +152,9 @@ type Desire struct {
 	Reason  string    `json:"reason"`
 	At      time.Time `json:"at"`
 	Held    string    `json:"held,omitempty" doc:"Why no count is changed now."`
+	// MaxConcurrency is a hint for platforms that bound the requests of an instance: a
+	// WebSocket is one for as long as it lives.
+	MaxConcurrency int `json:"max_concurrency" doc:"Connections that one instance holds by the best capacity known, for platforms such as Cloud Run that bound the requests of an instance."`
 
 	// Signals are by name what one instance has of each, and what it should have.
 	Signals map[string]DesireSignal `json:"signals"`
@@ -173,7 +176,7 @@ func (s *Service) Desired() Desire {
 	held := s.held
 	s.mu.Unlock()
 	out := Desire{Desired: d.Desired, Current: f.Live(), Min: p.Min, Max: p.Max, Mode: p.Mode.String(), Reason: d.Reason, At: d.At, Held: held,
-		Signals: make(map[string]DesireSignal, len(d.Wants))}
+		MaxConcurrency: int(s.Planner().Capacity.Connections), Signals: make(map[string]DesireSignal, len(d.Wants))}
 	if d.At.IsZero() {
 		out.Desired, out.Reason, out.At = f.Live(), "nothing was decided yet", time.Now()
 	}
