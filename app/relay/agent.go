@@ -29,7 +29,7 @@ type agent struct {
 	// after channel.mu and before Session.mu.
 	mu       sync.Mutex
 	sessions []*Session
-	order    uint64 // grows with each session that joins: who was there when a message came
+	order    atomic.Uint64 // grows with each session that joins: who was there when a message came
 	card     []byte
 	keys     []byte
 	ring     []ringKey    // dedup keys, when there are other nodes
@@ -56,8 +56,7 @@ func (h *Hub) join(name string, s *Session) *agent {
 	if len(a.sessions) >= maxSessions {
 		return nil
 	}
-	a.order++
-	s.order = a.order
+	s.order = a.order.Add(1)
 	a.sessions = append(a.sessions, s)
 	return a
 }

@@ -48,7 +48,7 @@ func (k *ticket) arrive(t *Turn, node string) {
 	}
 	head := k.parts[0]
 	s := &Session{hub: h, secret: hashSecret(k.want.Session), who: k.who, enc: l.info.Encoding, link: l, conn: l.conn, state: head.State,
-		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, tally: tally{born: t.clock()}, arriving: true, mail: true, replayed: true, from: node, cameAt: t.clock()}
+		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, newest: stampOf(head.Newest), tally: tally{born: t.clock()}, arriving: true, mail: true, replayed: true, from: node, cameAt: t.clock()}
 	if !s.state.Valid() {
 		s.state = wire.Available
 	}
@@ -75,6 +75,9 @@ func (k *ticket) arrive(t *Turn, node string) {
 	s.rebeat()
 	g := &gathering{left: 1}
 	g.then = func(t *Turn, _ *wire.Error) { s.thank(t, node, k.number) }
+	for _, hash := range head.Lately {
+		s.lately = append(s.lately, late{hash, t.clock()})
+	}
 	s.unpack(t, k.parts, others, g)
 	missed := uint64(0)
 	if first := s.replay.first(); k.want.Seq+1 < first {
@@ -89,11 +92,6 @@ func (k *ticket) arrive(t *Turn, node string) {
 	s.mu.Unlock()
 
 	s.passOver(t, head)
-	s.mu.Lock()
-	for _, hash := range head.Lately {
-		s.lately = append(s.lately, late{hash, t.clock()})
-	}
-	s.mu.Unlock()
 	h.moves.forget(s.secret)
 	h.noteReturn(s)
 	sh := h.sessionShard(s.secret)
@@ -124,7 +122,7 @@ func (s *Session) unpack(t *Turn, parts []*parcel.Handover, others []*Session, g
 				sealed = transcode(f.Data, wire.Protobuf, s.enc)
 			}
 			s.noteFrame(f)
-			e := replayEntry{sealed: sealed, order: s.agent.order, expires: f.ExpiresMS}
+			e := replayEntry{sealed: sealed, order: s.agent.order.Load(), expires: f.ExpiresMS}
 			if f.Parked {
 				if e.parked = s.parkFrame(t, f, others, g); e.parked != nil {
 					e.expires = 0
@@ -224,7 +222,7 @@ func (s *Session) passOver(t *Turn, head *parcel.Handover) {
 	recent := t.wallMS() - lateTime/int64(time.Millisecond)
 	for _, e := range s.hub.mail.Waiting(s.agent.name) {
 		p := e.Value
-		if p.only == nil && p.TimeMS >= s.bornMS && (p.TimeMS < recent || slices.Contains(head.Lately, messageHash(p.MessageID))) {
+		if p.only == nil && (p.TimeMS >= s.bornMS && p.TimeMS < recent || slices.Contains(head.Lately, messageHash(p.MessageID))) {
 			p.pass(s)
 		}
 	}

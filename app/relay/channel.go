@@ -205,7 +205,7 @@ func (h *Hub) publishFrom(t *Turn, who *Identity, from string, c *wire.Command, 
 
 // newPublication copies what a publication keeps into one piece of memory.
 func newPublication(t *Turn, from string, c *wire.Command) Publication {
-	id := t.newID()
+	id := t.newID(nil)
 	buf := make([]byte, 0, len(id)+len(c.Payload.Data))
 	buf = append(append(buf, id...), c.Payload.Data...)
 	data := buf[len(id):]

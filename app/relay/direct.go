@@ -2,7 +2,6 @@ package relay
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"agentnet/app/relay/limit"
@@ -73,6 +72,7 @@ type letter struct {
 	spare   bool       // others of the receiver's sessions, elsewhere, are live
 	targets []string   // the nodes that have it too
 	others  []*Session // sessions that have had it
+	origin  string     // who posted it
 }
 
 // send handles a direct message.
@@ -93,7 +93,7 @@ func (h *Hub) sendFrom(t *Turn, who *Identity, from string, c *wire.Command, by 
 		return
 	}
 	t.mail = letter{from: from, to: c.To, class: c.Class, payload: c.Payload, headers: c.Headers,
-		ttl: bounded(c.TTLMS, h.cfg.Limits.MaxTTLMS), receipts: c.Receipts, id: t.newID(), timeMS: t.wallMS(), key: c.Key}
+		ttl: bounded(c.TTLMS, h.cfg.Limits.MaxTTLMS), receipts: c.Receipts, id: t.newID(by.session), timeMS: t.wallMS(), key: c.Key}
 	m := &t.mail
 	if e := admit(); e != nil {
 		h.undo(t, once, e)
@@ -171,7 +171,7 @@ func (h *Hub) deliver(t *Turn, m *letter, elsewhere bool) (live int, held bool) 
 		s.mu.Lock()
 		switch {
 		case s.ended:
-		case s.deliverable() && s.deliverLetter(t, m, nil):
+		case !s.detours(t, m) && s.deliverable() && s.deliverLetter(t, m, nil):
 			live++
 		default:
 			away |= 1 << i
@@ -199,19 +199,6 @@ func (h *Hub) deliver(t *Turn, m *letter, elsewhere bool) (live int, held bool) 
 	return live, true
 }
 
-// behind keeps m, which other sessions of its receiver got at once, for a session
-// that parked messages wait for: it comes after those. s.mu must be held.
-func (h *Hub) behind(s *Session, m *letter) bool {
-	ttl := m.ttl
-	if ttl <= 0 {
-		ttl = h.cfg.Resume
-	}
-	p := newParked(m, s.agent.name, m.timeMS+ttl.Milliseconds())
-	p.only, p.handed, s.hadMail = s, true, true
-	p.entry.MessageID += "/" + strconv.FormatUint(h.privateLast.Add(1), 36)
-	return h.mail.Add(&p.entry) == nil
-}
-
 // deliverLetter gives m the session's next seq. agent.mu and s.mu must be held.
 func (s *Session) deliverLetter(t *Turn, m *letter, parked *parkedMessage) bool {
 	came := s.justCame(t)
@@ -223,7 +210,7 @@ func (s *Session) deliverLetter(t *Turn, m *letter, parked *parkedMessage) bool 
 	if came || s.agent.share.Load() > 0 || m.shared && m.ttl > 0 || parked != nil && s.hub.fleet != nil {
 		s.noteLately(t, m.id)
 	}
-	entry := replayEntry{parked: parked, order: s.agent.order}
+	entry := replayEntry{parked: parked, order: s.agent.order.Load()}
 	if m.ttl > 0 {
 		entry.expires = m.timeMS + m.ttl.Milliseconds()
 	}

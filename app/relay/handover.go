@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -222,7 +223,7 @@ func (s *Session) depart(t *Turn, node string, ticket uint64) bool {
 	h.sessionN.Add(-1)
 	h.moves.note(s.secret, node, t.clock()+2*int64(h.cfg.Resume))
 	h.noteDeparture(t.clock(), s, node)
-	h.sendMailAlong(t, s, node) // it is there when the tail makes the session whole
+	tail.Owed = h.sendMailAlong(t, s, node)
 	h.fleet.Post(node, parcel.Append(nil, tail))
 	for _, p := range asks { // answers follow the session
 		p.telling.Lock()
@@ -235,68 +236,85 @@ func (s *Session) depart(t *Turn, node string, ticket uint64) bool {
 	for _, sub := range subs {
 		sub.ch.moveOut(t, sub)
 	}
-	s.agent.part(s)
+	others := s.agent.part(s)
 	s.agent.declare()
 	for _, p := range parked {
-		h.handedOver(p, s)
+		h.handedOver(p, s, others)
 	}
 	h.forwardParked(t, s.agent.name)
 	return true
 }
 
 // handedOver forgets a parked message that went with a session, unless another
-// session of this node has it too.
-func (h *Hub) handedOver(p *parkedMessage, s *Session) {
+// session of this node has it too, or it waits for one.
+func (h *Hub) handedOver(p *parkedMessage, s *Session, others []*Session) {
 	p.release(s)
 	p.mu.Lock()
-	others := len(p.holders) > 0
+	wanted := len(p.holders) > 0 || p.only == nil && slices.ContainsFunc(others, func(o *Session) bool { return !slices.Contains(p.had, o) })
 	p.mu.Unlock()
-	if !others {
+	if !wanted {
 		h.mailDone(p)
 	}
 }
 
-// sendMailAlong posts what waits in the mailbox for this session, in its order: what
-// others have had, and what did not fit its replay if it is the last that the agent
-// has here.
-func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) {
+// sendMailAlong posts what waits in the mailbox for this session: its own copies, and
+// what the agent's sessions share. Others of the agent that are here keep theirs. It
+// returns how many letters the session is not whole without.
+func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) (owed uint64) {
+	agent := s.agent.name
 	s.agent.mu.Lock()
 	alone := len(s.agent.sessions) == 1
 	s.agent.mu.Unlock()
 	now := t.wallMS()
-	var rest []*parkedMessage
-	for _, e := range h.mail.Waiting(s.agent.name) {
+	var moved, copies []*parkedMessage
+	for _, e := range h.mail.Waiting(agent) {
 		p := e.Value
-		if p.only == s {
-			rest = append(rest, p)
-		}
-		if p.only != nil || !alone {
+		if p.only != nil {
+			if p.only == s {
+				moved = append(moved, p)
+			}
 			continue
 		}
 		p.mu.Lock()
 		mine, had := slices.Contains(p.holders, s), slices.Contains(p.had, s)
 		p.mu.Unlock()
-		if had { // it came on another way, and nobody else is here
+		switch {
+		case had && alone: // it came on another way, and nobody else is here
 			h.mailDone(p)
-			continue
-		}
-		if !mine && p.ExpiresMS > now && !p.travels() {
-			rest = append(rest, p)
+		case had, mine, p.ExpiresMS <= now, p.travels():
+		case alone:
+			moved = append(moved, p)
+		default:
+			copies = append(copies, p)
 		}
 	}
-	for len(rest) > 0 {
-		n, size := 0, 0
-		for n < len(rest) && n < forwardMax && (n == 0 || size+rest[n].entry.Bytes <= forwardBytes) {
-			size += rest[n].entry.Bytes
-			n++
-		}
-		agent := s.agent.name
-		h.postMail(t, node, rest[:n], &parcel.Mail{Secret: slices.Clone(s.secret[:])}, func(t *Turn, ok bool) {
+	for batch := range batches(moved) {
+		h.postMail(t, node, batch, &parcel.Mail{Secret: slices.Clone(s.secret[:])}, func(t *Turn, ok bool) {
 			if !ok {
 				h.forwardParked(t, agent)
 			}
 		})
-		rest = rest[n:]
+	}
+	for batch := range batches(copies) {
+		h.postLetters(t, node, batch, &parcel.Mail{Secret: slices.Clone(s.secret[:])}, func(*Turn, bool) {})
+	}
+	return uint64(len(moved) + len(copies))
+}
+
+// batches parts parked messages into as many parcels as their size asks for.
+func batches(all []*parkedMessage) iter.Seq[[]*parkedMessage] {
+	return func(yield func([]*parkedMessage) bool) {
+		for len(all) > 0 {
+			n, size := 0, 0
+			for n < len(all) && n < forwardMax && (n == 0 || size+all[n].entry.Bytes <= forwardBytes) {
+				size += all[n].entry.Bytes
+				n++
+			}
+			if !yield(all[:n]) {
+				return
+			}
+			all = all[n:]
+		}
 	}
 }
 

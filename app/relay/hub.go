@@ -90,8 +90,7 @@ type Hub struct {
 	ready         readiness
 	endings       endings
 	tracing       tracing
-	profileBytes  atomic.Int64  // cards and keys of all agents
-	privateLast   atomic.Uint64 // names the private copies in the mailbox
+	profileBytes  atomic.Int64 // cards and keys of all agents
 }
 
 type agentShard struct {

@@ -45,7 +45,7 @@ func (h *Hub) inherit(t *Turn, s *Session, left *replay, others []*Session) {
 		e := left.drop()
 		switch {
 		case e.parked != nil && e.parked.only != nil:
-			h.mailDone(e.parked)
+			h.leavePrivate(t, e.parked, others)
 		case e.parked != nil:
 			if e.parked.release(s) {
 				h.lapsed(t, e.parked, now)
@@ -57,19 +57,7 @@ func (h *Hub) inherit(t *Turn, s *Session, left *replay, others []*Session) {
 			t.count.dropped[dropSessionEnded]++
 		}
 	}
-	h.endPrivate(s)
-}
-
-// endPrivate removes what waited for an ended session alone.
-func (h *Hub) endPrivate(s *Session) {
-	if !s.hadMail {
-		return
-	}
-	for _, e := range h.mail.Waiting(s.agent.name) {
-		if e.Value.only == s {
-			h.mail.Remove(e.MessageID)
-		}
-	}
+	h.endPrivate(t, s, others)
 }
 
 // reparkFrame puts a delivered but never acknowledged message with time left into
@@ -87,7 +75,11 @@ func (h *Hub) reparkFrame(t *Turn, e replayEntry, enc wire.Encoding, others []*S
 		}
 	}
 	m := letter{from: v.From, class: v.Class, payload: v.Payload, headers: v.Headers, id: v.MessageID, timeMS: v.TimeMS}
-	p := newParked(&m, v.To, e.expires)
+	h.repark(t, newParked(&m, v.To, e.expires))
+}
+
+// repark puts what an ended session leaves into the mailbox.
+func (h *Hub) repark(t *Turn, p *parkedMessage) {
 	switch err := h.mail.Add(&p.entry); {
 	case errors.Is(err, mailbox.ErrDuplicate): // another session left it before
 		return

@@ -58,6 +58,7 @@ func (h *Hub) landLetter(t *Turn, node string, p []byte) bool {
 		return false
 	}
 	m := letterOf(&l.Letter)
+	m.origin = node
 	by := caller{node: node, id: l.Number}
 	var once *dedupEntry
 	if len(l.Key) > 0 && len(l.Targets) == 0 {
@@ -188,23 +189,28 @@ func (h *Hub) mailBatch(t *Turn, to string) (batch []*parkedMessage) {
 // postMail posts parked messages to a node until it has them, and forgets them
 // here.
 func (h *Hub) postMail(t *Turn, node string, batch []*parkedMessage, mail *parcel.Mail, then func(t *Turn, ok bool)) {
-	mail.Number = h.crossLast.Add(1)
 	for _, p := range batch {
 		p.travel(true)
-		mail.Letters = append(mail.Letters, letterOfParked(p))
 	}
-	h.errand(t, []string{node}, mail.Number, parcel.Append(nil, mail), func(t *Turn, o *parcel.Outcome) {
-		if o.Result == parcel.Done {
-			for _, p := range batch {
+	h.postLetters(t, node, batch, mail, func(t *Turn, ok bool) {
+		for _, p := range batch {
+			if ok {
 				h.mailDone(p)
-			}
-		} else {
-			for _, p := range batch {
+			} else {
 				p.travel(false)
 			}
 		}
-		then(t, o.Result == parcel.Done)
+		then(t, ok)
 	})
+}
+
+// postLetters posts copies of parked messages to a node until it has them.
+func (h *Hub) postLetters(t *Turn, node string, batch []*parkedMessage, mail *parcel.Mail, then func(t *Turn, ok bool)) {
+	mail.Number = h.crossLast.Add(1)
+	for _, p := range batch {
+		mail.Letters = append(mail.Letters, letterOfParked(p))
+	}
+	h.errand(t, []string{node}, mail.Number, parcel.Append(nil, mail), func(t *Turn, o *parcel.Outcome) { then(t, o.Result == parcel.Done) })
 }
 
 func letterOfParked(p *parkedMessage) parcel.Letter {
@@ -222,13 +228,16 @@ func (h *Hub) landMail(t *Turn, node string, p []byte) bool {
 		t.outcome(node, parcel.Outcome{Number: v.Number, Result: parcel.Absent})
 		return true
 	}
-	var others []*Session
-	seed := ""
+	var s *Session
 	if len(v.Secret) == len(secretHash{}) {
-		seed = string(v.Secret)
-		others = h.othersOf(secretHash(v.Secret))
+		secret := secretHash(v.Secret)
+		s = h.sessionOf(secret)
+		if to := h.moves.wentTo(secret); s == nil && to != "" && to != node { // it has moved on
+			h.passMailOn(t, node, to, &v)
+			return true
+		}
 	}
-	h.parkAll(t, v.Letters, seed, others, func(t *Turn, e *wire.Error) {
+	h.parkAll(t, v.Letters, string(v.Secret), s, func(t *Turn, e *wire.Error) {
 		o := parcel.Outcome{Number: v.Number, Result: parcel.Done}
 		if e != nil {
 			o.Result, o.Err = parcel.Failed, e
@@ -238,10 +247,25 @@ func (h *Hub) landMail(t *Turn, node string, p []byte) bool {
 	return true
 }
 
+// passMailOn hands letters on to the node that their session moved on to. That node
+// knows those that it has.
+func (h *Hub) passMailOn(t *Turn, node, to string, v *parcel.Mail) {
+	asked := v.Number
+	v.Number = h.crossLast.Add(1)
+	h.errand(t, []string{to}, v.Number, parcel.Append(nil, v), func(t *Turn, o *parcel.Outcome) {
+		t.outcome(node, parcel.Outcome{Number: asked, Result: o.Result, Err: o.Err})
+	})
+}
+
 // parkAll parks letters of another node and tells when all are on disk, or one
-// could not be kept. What came before is not parked again.
-func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, others []*Session, then func(t *Turn, e *wire.Error)) {
+// could not be kept. What came before is not parked again. With a seed they came
+// along with a session that moved, s if it is here still: others have had them.
+func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, s *Session, then func(t *Turn, e *wire.Error)) {
 	g := &gathering{left: 1, then: then}
+	var others []*Session
+	if s != nil {
+		others = s.others()
+	}
 	for i := range letters {
 		m := letterOf(&letters[i])
 		m.others = others
@@ -249,13 +273,24 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, others []*S
 		if m.ttl <= 0 || !h.landed.first(hash) {
 			continue
 		}
+		if s != nil {
+			h.landed.first(h.hashOf(m.id)) // whoever else has it need not forward it
+			if h.joinMail(t, s, m.id) {
+				continue
+			}
+		}
 		if m.receipts {
 			h.await(strings.Clone(m.id), strings.Clone(m.from), strings.Clone(letters[i].To), m.timeMS+max(m.ttl, receiptTime).Milliseconds(), false)
 		}
 		g.add()
+		id := strings.Clone(m.id)
 		h.park(t, &m, &caller{settled: func(t *Turn, _ *wire.OK, e *wire.Error) {
-			if e != nil {
+			switch {
+			case e != nil:
 				h.landed.forget(hash)
+				h.landed.forget(h.hashOf(id))
+			case s != nil:
+				s.mailCame(t, id)
 			}
 			g.note(t, e)
 		}}, nil)
@@ -263,12 +298,8 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, others []*S
 	g.note(t, nil)
 }
 
-// othersOf are the sessions that an agent has here besides one that moved here.
-func (h *Hub) othersOf(secret secretHash) []*Session {
-	s := h.sessionOf(secret)
-	if s == nil {
-		return nil
-	}
+// others are the sessions that its agent has here besides s.
+func (s *Session) others() []*Session {
 	s.agent.mu.Lock()
 	defer s.agent.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(s.agent.sessions), func(o *Session) bool { return o == s })

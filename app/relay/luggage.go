@@ -10,7 +10,7 @@ import (
 // pack makes the parcels of a session. s.mu must be held.
 func (s *Session) pack(l *leaving, opens []parcel.Open, known []parcel.Key, card, keys []byte) (parts []*parcel.Handover) {
 	head := &parcel.Handover{Ticket: l.ticket, Result: parcel.TakeGranted, Last: s.replay.last, Lost: s.lost, Blind: s.blind, Acks: s.acks, Went: s.wentAt, State: s.state,
-		BornMS: s.bornMS, Lately: s.latelyHashes(), BeatMS: s.beat.Milliseconds(), Opens: opens, Keys: known, Card: card, AgKeys: keys}
+		BornMS: s.bornMS, Newest: s.newest.bytes(), Lately: s.latelyHashes(), BeatMS: s.beat.Milliseconds(), Opens: opens, Keys: known, Card: card, AgKeys: keys}
 	for _, sub := range s.subs {
 		head.Places = append(head.Places, parcel.Place{Channel: sub.ch.name, Epoch: sub.epoch, Offset: sub.position(), Presence: sub.presence})
 	}
@@ -39,7 +39,9 @@ func (s *Session) packFrame(e *replayEntry) parcel.Frame {
 		p.mu.Lock()
 		f.Parked, f.Receipts, f.Handed = !p.gone && p.only == nil, p.Receipts, p.handed
 		p.mu.Unlock()
-		f.ExpiresMS = p.ExpiresMS
+		if f.ExpiresMS = p.ExpiresMS; p.only != nil {
+			f.ExpiresMS = p.untilMS
+		}
 	}
 	return f
 }

@@ -17,6 +17,8 @@ type parkedMessage struct {
 	Parked
 	entry   mailbox.Entry[*parkedMessage]
 	only    *Session // set when it waits for this session alone; it is in memory only
+	order   uint64   // of such a copy: the agent's order when it was made
+	untilMS int64    // of such a copy: until when it may be parked should the session end
 	mu      sync.Mutex
 	holders []*Session // sessions that have it in their replay
 	had     []*Session // sessions that got it on another way, at another node
@@ -55,6 +57,14 @@ func (p *parkedMessage) hold(s *Session) bool {
 	}
 	p.holders = append(p.holders, s)
 	return true
+}
+
+// miss takes back that s has had the message; false when it is not there any more.
+func (p *parkedMessage) miss(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.had = slices.DeleteFunc(slices.Clone(p.had), func(o *Session) bool { return o == s })
+	return !p.gone
 }
 
 // pass notes that s has had the message on another way.
@@ -125,7 +135,7 @@ func (p *parkedMessage) file() {
 	for _, h := range p.Headers {
 		size += len(h.Name) + len(h.Value)
 	}
-	p.entry = mailbox.Entry[*parkedMessage]{MessageID: p.MessageID, To: p.To, Class: p.Class, Bytes: size, ExpiresMS: p.ExpiresMS, Value: p}
+	p.entry = mailbox.Entry[*parkedMessage]{MessageID: p.MessageID, Order: p.MessageID, To: p.To, Class: p.Class, Bytes: size, ExpiresMS: p.ExpiresMS, Value: p}
 }
 
 // park keeps m for its receiver. The caller is answered `parked` when m is on
@@ -202,7 +212,9 @@ func (h *Hub) offer(t *Turn, p *parkedMessage) {
 		switch {
 		case s.ended:
 		case p.passed(s): // it had the message on another way
-		case !s.arriving && s.justCame(t) && s.hadLately(p.MessageID): // its old node sent it already
+		case s.hadMail && h.mail.Get(s.privateID(p.MessageID)) != nil: // it has a copy of its own
+			p.pass(s)
+		case !s.holding() && s.justCame(t) && s.hadLately(p.MessageID): // its old node sent it already
 			p.pass(s)
 		case s.live():
 			s.mail = true
@@ -243,7 +255,7 @@ func (a *agent) deliverMail(t *Turn, s *Session) {
 	a.mu.Lock()
 	s.mu.Lock()
 	var told []*parkedMessage
-	if s.live() && !s.ended && !s.arriving {
+	if s.live() && !s.ended && !s.holding() {
 		told = s.replayedMail()
 		s.mail = false
 		told = append(told, s.takeMail(t, now)...)
@@ -309,7 +321,18 @@ func (s *Session) replayedMail() (told []*parkedMessage) {
 	return told
 }
 
-// mailDone removes a message that its receiver has acknowledged.
+// mailRead removes a message that its receiver has acknowledged, with what the agent's
+// sessions share of it.
+func (h *Hub) mailRead(p *parkedMessage) {
+	if p.only != nil {
+		if e := h.mail.Get(p.MessageID); e != nil {
+			h.mailDone(e.Value)
+		}
+	}
+	h.mailDone(p)
+}
+
+// mailDone removes a message from the mailbox and from the disk.
 func (h *Hub) mailDone(p *parkedMessage) {
 	p.mu.Lock()
 	p.gone = true

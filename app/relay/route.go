@@ -127,12 +127,13 @@ func letterOf(l *parcel.Letter) letter {
 // depart posts x to the hosts and hands it to the sessions of this node. The
 // route's shard must be held.
 func (h *Hub) depart(t *Turn, r *route, x *crossing, m *letter, hosts []Host, here bool) {
-	live := m.spare
+	elsewhere := m.spare
 	r.hosts, r.here = r.hosts[:0], here
 	for i := range hosts {
-		live = live || hosts[i].live()
+		elsewhere = elsewhere || hosts[i].live()
 		r.hosts = append(r.hosts, hosts[i].Node)
 	}
+	live := elsewhere || here && h.online(m.to)
 	l := x.letter(m)
 	if len(hosts) > 1 || m.onward || here {
 		l.Targets = append(slices.Clone(m.targets), r.hosts...)
@@ -166,8 +167,15 @@ func (h *Hub) depart(t *Turn, r *route, x *crossing, m *letter, hosts []Host, he
 		}
 	}
 	if here {
-		h.departHere(t, x, m, live)
+		m.targets = l.Targets
+		h.departHere(t, x, m, elsewhere)
 	}
+}
+
+// online says whether an agent has a session here that has a socket.
+func (h *Hub) online(agent []byte) bool {
+	a := h.agent(agent)
+	return a != nil && a.online.Load() > 0
 }
 
 // departHere gives a crossing's message to the sessions of this node. live says
@@ -253,7 +261,7 @@ func (h *Hub) goOnWith(t *Turn, r *route, x *crossing, hosts []Host, here bool) 
 		return
 	}
 	m := letterOf(&l.Letter)
-	m.key, m.onward = l.Key, x.onward
+	m.key, m.onward, m.origin = l.Key, x.onward, x.by.node
 	if len(hosts) > 0 {
 		h.depart(t, r, x, &m, hosts, here)
 		return

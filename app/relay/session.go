@@ -31,6 +31,7 @@ type Session struct {
 	agent  *agent
 	secret secretHash
 	order  uint64 // the agent's order when it joined
+	newest stamp  // of the session's own messages; touched by the link that has the session alone
 
 	// mu guards the rest. It comes after link.mu, agent.mu and channel.mu, and
 	// nothing is locked while it is held but the hub's timers.
@@ -68,6 +69,10 @@ type Session struct {
 	arriving  bool                // it came from another node, which has not let go of it yet
 	from      string              // that node
 	cameAt    int64               // and when
+	owed      uint64              // letters that it is not whole without, once its tail is here
+	tailHere  bool                // it is
+	letters   uint64              // those that came
+	detour    detour              // messages that come through its old node too
 	tailed    map[string]struct{} // messages of its tail, which may be in the mailbox too
 	blind     bool                // direct frames may have been lost while it was away
 	bornMS    int64               // when it began, wall clock
@@ -186,7 +191,7 @@ func (s *Session) flush(t *Turn) {
 	s.mu.Lock()
 	s.due = dueNone
 	s.write(t)
-	more := s.mail && !s.arriving && !s.full && s.live() && s.queue.Empty()
+	more := s.mail && !s.holding() && !s.full && s.live() && s.queue.Empty()
 	s.mu.Unlock()
 	if more {
 		s.agent.deliverMail(t, s)
@@ -349,7 +354,7 @@ func (s *Session) ack(t *Turn, l *link, c *wire.Command) {
 func (s *Session) acked(seq uint64) {
 	for s.replay.len() > 0 && s.replay.first() <= seq {
 		if e := s.replay.drop(); e.parked != nil {
-			s.hub.mailDone(e.parked)
+			s.hub.mailRead(e.parked)
 		}
 	}
 	s.recycle()

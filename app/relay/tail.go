@@ -49,26 +49,28 @@ func (h *Hub) landTail(t *Turn, node string, b []byte) bool {
 		for i := range v.Frames {
 			s.takeFrame(t, &v.Frames[i])
 		}
+		more := s.mail && s.live() && !s.holding()
 		s.mu.Unlock()
+		if more {
+			s.agent.deliverMail(t, s)
+		}
 	}
 	return true
 }
 
-// arrived makes a session whole: what came for it at its old node is next, then what
-// waited here.
+// arrived takes a session's tail: what came for it at its old node goes among what
+// waited here. The session is whole when the letters that it is owed are here too, or
+// when one of them is lost.
 func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 	s.mu.Lock()
 	if !s.arriving || s.ended {
 		s.mu.Unlock()
 		return
 	}
-	s.arriving = false
 	var over []uint64
-	if s.tailed == nil {
-		s.tailed = make(map[string]struct{})
-	}
 	if tail != nil {
 		s.lost += tail.Lost
+		s.tailHere, s.owed = true, tail.Owed
 		for i := range tail.Frames {
 			if id := s.takeFrame(t, &tail.Frames[i]); id != 0 {
 				over = append(over, id)
@@ -78,6 +80,7 @@ func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 	if lost {
 		s.tellBlind(t)
 	}
+	whole := lost || s.letters >= s.owed
 	var ended []*pending
 	for _, p := range s.asks {
 		if slices.Contains(over, p.askID) {
@@ -88,11 +91,48 @@ func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 	for _, p := range ended {
 		s.hub.finish(p)
 	}
+	if whole {
+		s.whole(t)
+	}
+}
+
+// mailCame notes a letter that came along with the session.
+func (s *Session) mailCame(t *Turn, id string) {
+	s.mu.Lock()
+	s.detour.over(id)
+	s.letters++
+	whole := s.arriving && !s.ended && s.tailHere && s.letters >= s.owed
+	s.mu.Unlock()
+	if whole {
+		s.whole(t)
+	}
+}
+
+// whole begins the session's life on this node with what waits for it.
+func (s *Session) whole(t *Turn) {
+	s.mu.Lock()
+	s.arriving = false
+	s.mu.Unlock()
 	s.agent.declare()
 	s.agent.deliverMail(t, s)
 	s.mu.Lock()
 	s.tailed = nil
 	s.mu.Unlock()
+}
+
+// joinMail gives a message that came along with the session, and is parked here for
+// others already, to the session too; false when it is not.
+func (h *Hub) joinMail(t *Turn, s *Session, id string) bool {
+	e := h.mail.Get(id)
+	if e == nil || !e.Value.miss(s) {
+		return false
+	}
+	s.mu.Lock()
+	s.mail = true
+	s.mu.Unlock()
+	s.mailCame(t, id)
+	s.agent.deliverMail(t, s)
+	return true
 }
 
 // takeFrame adds a frame of the tail to the session, with the next seq. It returns
@@ -111,14 +151,25 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 	switch ev.Kind {
 	case wire.KindMessage:
 		v := &ev.Message
+		s.detour.over(v.MessageID)
 		if f.Bare && s.hadLately(v.MessageID) {
 			return 0
+		}
+		if s.mail {
+			if s.waitBehind(v, f) {
+				return 0
+			}
+			if f.Bare { // it must not overtake what waits
+				s.lost++
+				t.count.dropped[dropMailboxFull]++
+				return 0
+			}
 		}
 		if s.tailed != nil {
 			s.tailed[v.MessageID] = struct{}{}
 		}
 		s.noteLately(t, v.MessageID)
-		give(v.Class, replayEntry{order: s.agent.order, expires: f.ExpiresMS}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
+		give(v.Class, replayEntry{order: s.agent.order.Load(), expires: f.ExpiresMS}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
 			v.Seq = seq
 			return wire.AppendMessage(dst, enc, v)
 		})

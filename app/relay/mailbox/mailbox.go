@@ -1,8 +1,8 @@
 // Package mailbox is the index, in memory, of messages that wait for agents
 // which are away.
 //
-// Messages of one agent leave by class, then in the order they came. A Box is
-// bounded in count and bytes, for each agent and in total, and says which bound
+// Messages of one agent leave by class, then by the Order that their caller gave
+// them, in whatever order they came. A Box is bounded in count and bytes, for each agent and in total, and says which bound
 // refused an entry. It keeps nothing on disk (that is the Journal's work), starts
 // no goroutine and has no clock: the caller tells it what time it is. All methods
 // may be called concurrently; entries are handed out as they were put in and must
@@ -61,6 +61,7 @@ type Entry[T any] struct {
 	MessageID string
 	To        string     // the agent that it waits for
 	Class     wire.Class // a value beyond wire.Low counts as wire.Low
+	Order     string     // its place among those of its class, before all that are greater; empty: behind all
 	Bytes     int        // size that counts towards the limits; below 0 counts as 0
 	ExpiresMS int64      // wall clock; Expire takes it out from then on
 	Value     T
@@ -102,8 +103,9 @@ func New[T any](l Limits) *Box[T] {
 	}
 }
 
-// Add puts e behind all entries of its agent and class. After an error the Box is
-// as it was.
+// Add puts e in its place among the entries of its agent and class. That costs as
+// many steps as there are entries that belong behind it: none when they come in
+// order. After an error the Box is as it was.
 func (b *Box[T]) Add(e *Entry[T]) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +123,7 @@ func (b *Box[T]) Add(e *Entry[T]) error {
 		return ErrAgentFull
 	}
 	b.agents[e.To] = a
-	a.append(e)
+	a.insert(e)
 	b.ids[e.MessageID] = e
 	heap.Push(&b.order, e)
 	b.bytes += e.cost()
@@ -234,15 +236,23 @@ func (b *Box[T]) removeLocked(e *Entry[T]) {
 	}
 }
 
-func (a *agentBox[T]) append(e *Entry[T]) {
+func (a *agentBox[T]) insert(e *Entry[T]) {
 	c := e.class()
-	e.box, e.prev, e.next = a, a.last[c], nil
-	if e.prev == nil {
+	before, behind := a.last[c], (*Entry[T])(nil)
+	for e.Order != "" && before != nil && before.Order > e.Order {
+		before, behind = before.prev, before
+	}
+	e.box, e.prev, e.next = a, before, behind
+	if before == nil {
 		a.first[c] = e
 	} else {
-		e.prev.next = e
+		before.next = e
 	}
-	a.last[c] = e
+	if behind == nil {
+		a.last[c] = e
+	} else {
+		behind.prev = e
+	}
 	a.count++
 	a.bytes += e.cost()
 }

@@ -42,6 +42,30 @@ func TestDeliveryOrder(t *testing.T) {
 	}
 }
 
+// TestOrderOfAcceptance: entries leave by Order, whatever order they came in; those
+// without one stay behind what was there.
+func TestOrderOfAcceptance(t *testing.T) {
+	b := New[int](Limits{})
+	for i, order := range []string{"05", "03", "", "04", "09", "01", "08", "08/b"} {
+		e := entry(fmt.Sprint(i, "=", order), "bob", wire.Normal, 1, 9)
+		e.Order = order
+		if err := b.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"1=03", "0=05", "2=", "5=01", "3=04", "6=08", "7=08/b", "4=09"}
+	if got := ids(b.Waiting("bob")); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for len(want) > 0 { // the list holds together
+		b.Remove(want[len(want)/2])
+		want = slices.Delete(want, len(want)/2, len(want)/2+1)
+		if got := ids(b.Waiting("bob")); !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	one := int64(entryOverhead + 10)
 	tests := []struct {

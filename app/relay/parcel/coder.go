@@ -16,6 +16,10 @@ type Coder struct {
 	bad     bool
 }
 
+// Added says whether fields that were added to a kind later are there. When it is
+// false the parcel is of an older node, and they stay zero.
+func (c *Coder) Added() bool { return !c.reading || len(c.b) > 0 }
+
 // Uint codes a number.
 func (c *Coder) Uint(v *uint64) {
 	if !c.reading {

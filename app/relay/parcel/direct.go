@@ -44,10 +44,9 @@ type Sent struct {
 // Code implements Body.
 func (s *Sent) Code(c *Coder) {
 	s.Letter.Code(c)
-	if c.reading && len(c.b) == 0 {
-		return // of an older node
+	if c.Added() {
+		c.Bytes(&s.Key)
 	}
-	c.Bytes(&s.Key)
 }
 
 // Results of an Outcome.

@@ -3,8 +3,9 @@
 //
 // A parcel begins with one byte for the version of this form and one for its
 // kind. Numbers are varints, texts follow their length, and payloads go through
-// untouched. Fields may be added at the end of a kind: older nodes do not read
-// them, and newer ones read them as zero. A kind or a version that a node does not
+// untouched. Fields may be added at the end of a kind, behind Coder.Added: older
+// nodes leave them unread, and newer ones find them zero in what older ones wrote.
+// What is part of a list cannot grow, for the next entry follows it at once. A kind or a version that a node does not
 // know is left alone and counted by the caller. Reading never fails loudly on
 // hostile bytes: it answers false.
 package parcel

@@ -111,6 +111,7 @@ type Handover struct {
 	Blind  bool     // direct frames may have been lost
 	BornMS int64    // when the session began, wall clock
 	Lately []uint64 // hashes of the messages that came in the last seconds
+	Newest []byte   // the stamp of its newest own message
 }
 
 func (*Handover) Kind() Kind { return KindHandover }
@@ -143,6 +144,9 @@ func (h *Handover) Code(c *Coder) {
 	List(c, &h.Frames, func(c *Coder, f *Frame) { f.Code(c) })
 	c.Int(&h.BornMS)
 	List(c, &h.Lately, func(c *Coder, v *uint64) { c.Uint(v) })
+	if c.Added() {
+		c.Bytes(&h.Newest)
+	}
 }
 
 // A Taken tells the old node that the session lives at the new one now.
@@ -166,6 +170,7 @@ type Tail struct {
 	Refused bool
 	Lost    uint64 // frames that found no room
 	Frames  []Frame
+	Owed    uint64 // of the first: letters of Mail that belong before what comes next
 }
 
 func (*Tail) Kind() Kind { return KindTail }
@@ -175,4 +180,7 @@ func (t *Tail) Code(c *Coder) {
 	c.Flags(&t.Refused)
 	c.Uint(&t.Lost)
 	List(c, &t.Frames, func(c *Coder, f *Frame) { f.Code(c) })
+	if c.Added() {
+		c.Uint(&t.Owed)
+	}
 }
