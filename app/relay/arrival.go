@@ -224,6 +224,8 @@ func (s *Session) passOver(t *Turn, head *parcel.Handover) {
 		p := e.Value
 		if p.only == nil && (p.TimeMS >= s.bornMS && p.TimeMS < recent || slices.Contains(head.Lately, messageHash(p.MessageID))) {
 			p.pass(s)
+		} else {
+			p.want(s)
 		}
 	}
 }

@@ -241,6 +241,7 @@ func (s *Session) depart(t *Turn, node string, ticket uint64) bool {
 	for _, p := range parked {
 		h.handedOver(p, s, others)
 	}
+	h.unwant(s)
 	h.forwardParked(t, s.agent.name)
 	return true
 }
@@ -276,7 +277,7 @@ func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) (owed uint64) {
 			continue
 		}
 		p.mu.Lock()
-		mine, had := slices.Contains(p.holders, s), slices.Contains(p.had, s)
+		mine, had := slices.Contains(p.holders, s), slices.Contains(p.had, s) || p.read && !slices.Contains(p.wanted, s)
 		p.mu.Unlock()
 		switch {
 		case had && alone: // it came on another way, and nobody else is here

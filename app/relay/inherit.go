@@ -58,6 +58,7 @@ func (h *Hub) inherit(t *Turn, s *Session, left *replay, others []*Session) {
 		}
 	}
 	h.endPrivate(t, s, others)
+	h.unwant(s)
 }
 
 // reparkFrame puts a delivered but never acknowledged message with time left into

@@ -175,7 +175,7 @@ func (h *Hub) mailBatch(t *Turn, to string) (batch []*parkedMessage) {
 	now, size := t.wallMS(), 0
 	for _, e := range h.mail.Waiting(to) {
 		p := e.Value
-		if p.only != nil || p.ExpiresMS <= now || p.travels() {
+		if p.only != nil || p.ExpiresMS <= now || !p.mayTravel() {
 			continue
 		}
 		if size += e.Bytes; len(batch) == forwardMax || size > forwardBytes && len(batch) > 0 {

@@ -22,7 +22,9 @@ type parkedMessage struct {
 	mu      sync.Mutex
 	holders []*Session // sessions that have it in their replay
 	had     []*Session // sessions that got it on another way, at another node
+	wanted  []*Session // sessions that it waits for; a new one takes it too
 	handed  bool       // some session was given it
+	read    bool       // one acknowledged it: only those that it waits for get it
 	away    bool       // it is on its way to another node, which parks it there
 	gone    bool       // removed from the mailbox
 	expired bool       // because its ttl ended
@@ -38,13 +40,30 @@ func (p *parkedMessage) letter() letter {
 func (p *parkedMessage) take(s *Session) (first, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gone || p.only != nil && p.only != s || slices.Contains(p.holders, s) || slices.Contains(p.had, s) {
+	if p.gone || p.only != nil && p.only != s || slices.Contains(p.holders, s) || slices.Contains(p.had, s) || p.read && !slices.Contains(p.wanted, s) {
 		return false, false
 	}
-	p.holders = append(p.holders, s)
+	p.holders, p.wanted = append(p.holders, s), without(p.wanted, s)
 	first = !p.handed
 	p.handed = true
 	return first, true
+}
+
+// want notes that the message waits for s, which was there when it came.
+func (p *parkedMessage) want(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.gone && p.only == nil && !slices.Contains(p.wanted, s) && !slices.Contains(p.holders, s) && !slices.Contains(p.had, s) {
+		p.wanted = append(p.wanted, s)
+	}
+}
+
+// without is list without s, in memory of its own.
+func without(list []*Session, s *Session) []*Session {
+	if !slices.Contains(list, s) {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(o *Session) bool { return o == s })
 }
 
 // hold notes that s keeps the message until it has a socket again. It answers
@@ -63,12 +82,16 @@ func (p *parkedMessage) hold(s *Session) bool {
 func (p *parkedMessage) miss(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.had = slices.DeleteFunc(slices.Clone(p.had), func(o *Session) bool { return o == s })
+	p.had = without(p.had, s)
 	return !p.gone
 }
 
 // pass notes that s has had the message on another way.
-func (p *parkedMessage) pass(s *Session) { p.mu.Lock(); p.had = append(p.had, s); p.mu.Unlock() }
+func (p *parkedMessage) pass(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.had, p.wanted = append(slices.Clip(p.had), s), without(p.wanted, s)
+}
 
 // passed says whether s has had the message on another way.
 func (p *parkedMessage) passed(s *Session) bool {
@@ -80,6 +103,10 @@ func (p *parkedMessage) passed(s *Session) bool {
 // travel notes that the message is on its way to another node, or that it did not get
 // there.
 func (p *parkedMessage) travel(away bool) { p.mu.Lock(); p.away = away; p.mu.Unlock() }
+
+// mayTravel says whether the message may go to another node: it is not on its way, and
+// nobody has read it.
+func (p *parkedMessage) mayTravel() bool { p.mu.Lock(); defer p.mu.Unlock(); return !p.away && !p.read }
 
 // travels says whether it is.
 func (p *parkedMessage) travels() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.away }
@@ -218,13 +245,16 @@ func (h *Hub) offer(t *Turn, p *parkedMessage) {
 			p.pass(s)
 		case s.live():
 			s.mail = true
+			p.want(s)
 			if s.hasRoom() {
 				ready = append(ready, s)
 			}
 		case s.mail || s.replayFull(len(p.Payload.Data)) || !p.hold(s):
 			s.mail = true // what comes next stays behind it
+			p.want(s)
 		case !s.deliverLetter(t, &m, p):
 			p.release(s)
+			p.want(s)
 			s.mail = true
 		}
 		s.mu.Unlock()
@@ -321,15 +351,44 @@ func (s *Session) replayedMail() (told []*parkedMessage) {
 	return told
 }
 
-// mailRead removes a message that its receiver has acknowledged, with what the agent's
-// sessions share of it.
+// mailRead takes a message that a session has acknowledged from the mailbox and the
+// disk, with what the agent's sessions share of it. As long as it waits for others of
+// those that were there when it came, it stays in memory for them.
 func (h *Hub) mailRead(p *parkedMessage) {
 	if p.only != nil {
 		if e := h.mail.Get(p.MessageID); e != nil {
-			h.mailDone(e.Value)
+			h.mailRead(e.Value)
 		}
 	}
-	h.mailDone(p)
+	p.mu.Lock()
+	p.read = true
+	waits := len(p.wanted) > 0
+	p.mu.Unlock()
+	if !waits {
+		h.mailDone(p)
+	} else if h.cfg.Journal != nil {
+		h.cfg.Journal.Delete(p.MessageID)
+	}
+}
+
+// unwant notes that no parked message waits for an ended session any more.
+func (h *Hub) unwant(s *Session) {
+	s.mu.Lock()
+	waited := s.mail
+	s.mu.Unlock()
+	if !waited {
+		return
+	}
+	for _, e := range h.mail.Waiting(s.agent.name) {
+		p := e.Value
+		p.mu.Lock()
+		p.wanted = without(p.wanted, s)
+		over := p.read && len(p.wanted) == 0 && len(p.holders) == 0
+		p.mu.Unlock()
+		if over {
+			h.mailDone(p)
+		}
+	}
 }
 
 // mailDone removes a message from the mailbox and from the disk.
@@ -365,7 +424,18 @@ func (h *Hub) expired(t *Turn, p *parkedMessage, now int64) {
 	p.gone, p.expired = true, true
 	held := len(p.holders) > 0
 	lost := !p.handed && !held
+	var missed []*Session
+	if p.handed { // others had it; those that it waited for are told by a gap
+		missed = p.wanted
+	}
+	p.wanted = nil
 	p.mu.Unlock()
+	for _, s := range missed {
+		s.mu.Lock()
+		s.lost++
+		s.mu.Unlock()
+		t.count.dropped[dropExpired]++
+	}
 	if s := p.only; s != nil { // others had it; this one is told by a gap
 		if !held {
 			s.mu.Lock()

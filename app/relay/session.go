@@ -318,7 +318,7 @@ func (s *Session) evict(t *Turn, room int) {
 	for s.replay.len() > 0 && (s.replay.len() >= s.hub.cfg.ReplayFrames || s.replay.bytes+room > s.hub.cfg.ReplayBytes) {
 		e := s.replay.drop()
 		if e.parked != nil {
-			s.hub.mailDone(e.parked)
+			s.hub.mailRead(e.parked)
 		}
 	}
 }

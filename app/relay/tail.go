@@ -127,6 +127,7 @@ func (h *Hub) joinMail(t *Turn, s *Session, id string) bool {
 	if e == nil || !e.Value.miss(s) {
 		return false
 	}
+	e.Value.want(s)
 	s.mu.Lock()
 	s.mail = true
 	s.mu.Unlock()
