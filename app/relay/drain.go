@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -70,8 +71,9 @@ func (h *Hub) drain(ctx context.Context, window time.Duration, why *cause) error
 }
 
 // Undrain lets connections in again, after a Drain that was not the end of the
-// process; one that still runs must have been ended by its context. What the node gave
-// to others stays there until clients bring it back.
+// process; one that still runs must have been ended by cancelling its context. What the
+// node gave to others stays there until clients bring it back; sessions that are still
+// here go on here.
 func (h *Hub) Undrain() {
 	h.draining.Store(false)
 	h.closing.Store(false)
@@ -138,19 +140,9 @@ func (h *Hub) handAllOver(ctx context.Context, t *Turn) error {
 	if h.stopsLast() {
 		return ctx.Err()
 	}
-	for i := range h.sessions {
-		sh := &h.sessions[i]
-		var left []*Session
-		sh.mu.Lock()
-		for _, s := range sh.m {
-			left = append(left, s)
-		}
-		sh.mu.Unlock()
-		for _, s := range left {
-			s.end(t, true)
-		}
+	if err := h.endRest(ctx, t); err != nil {
+		return err
 	}
-	t.Flush(true)
 	mail, done := context.WithTimeout(ctx, drainMail)
 	defer done()
 	tried := make(map[string]bool)
@@ -163,6 +155,28 @@ func (h *Hub) handAllOver(ctx context.Context, t *Turn) error {
 		h.log.Warn("parked messages stay on this node's disk until it starts again", "count", n)
 	}
 	return ctx.Err()
+}
+
+// endRest ends the sessions that nobody fetched. A drain that was taken back, which
+// cancels ctx, leaves those that are still there.
+func (h *Hub) endRest(ctx context.Context, t *Turn) error {
+	defer t.Flush(true)
+	for i := range h.sessions {
+		sh := &h.sessions[i]
+		var left []*Session
+		sh.mu.Lock()
+		for _, s := range sh.m {
+			left = append(left, s)
+		}
+		sh.mu.Unlock()
+		for _, s := range left {
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			s.end(t, true)
+		}
+	}
+	return nil
 }
 
 // sendMailAway posts what is parked here to the nodes that hold its receivers, or

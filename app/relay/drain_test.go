@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -220,4 +221,41 @@ func TestDrainSpreadsClients(t *testing.T) {
 		}
 		<-done
 	})
+}
+
+// TestUndrainKeepsWhoIsStillThere: a drain that is taken back, even in its last
+// moments, ends no session that no other node has fetched.
+func TestUndrainKeepsWhoIsStillThere(t *testing.T) {
+	for _, after := range []time.Duration{2 * time.Second, drainMoves - time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			inNation(t, 2, 1, nil, func(v *nation) {
+				hub := v.worlds[0].hub
+				alice, bob := v.worlds[1].join("alice"), v.worlds[0].join("bob")
+				v.settle()
+				v.net.mu.Lock()
+				v.net.nodes["n1"].draining = true
+				v.net.mu.Unlock()
+				ctx, cancel := context.WithCancel(context.Background())
+				done := make(chan error, 1)
+				go func() { done <- hub.Drain(ctx, time.Second) }()
+				time.Sleep(after)
+				cancel()
+				if err := <-done; !errors.Is(err, context.Canceled) {
+					t.Errorf("Drain: got %v, want that it was cancelled", err)
+				}
+				hub.Undrain()
+				v.net.mu.Lock()
+				v.net.nodes["n1"].draining = false
+				v.net.mu.Unlock()
+				c := send("bob", "kept")
+				alice.ok(c)
+				v.settle()
+				bob = v.worlds[0].back(bob, 0)
+				v.settle()
+				if got := datas(only(bob.take(), wire.KindMessage)); !bob.hello.Resumed || !slices.Equal(got, []string{`"kept"`}) {
+					t.Errorf("resumed %v with %q, want the session as it was", bob.hello.Resumed, got)
+				}
+			})
+		})
+	}
 }
