@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"agentnet/app/relay"
@@ -166,9 +167,12 @@ func (b *bed) end() {
 	}
 }
 
-// entries reads the whole log, oldest first.
+// entries reads the whole log, oldest first, when all that is to be written by now is:
+// an entry is written behind the decision that others see already, and a disk takes no
+// virtual time.
 func (b *bed) entries(kinds ...scale.Kind) []scale.LogEntry {
 	b.t.Helper()
+	synctest.Wait()
 	out, err := b.db.ScaleLogPage(b.t.Context(), scale.LogFilter{Kinds: kinds, Oldest: true, Limit: 1000})
 	if err != nil {
 		b.t.Fatal(err)
