@@ -86,6 +86,48 @@ func (e *Engine) SetRules(now time.Time, actor string, rules []Rule, c Capacity)
 	return entry, nil
 }
 
+// ChangeRules is SetRules by the node that decides: whoever was told that an alert
+// fires is told that it ended with its rule, and nobody waits for a value that no rule
+// looks at any more.
+func (e *Engine) ChangeRules(now time.Time, actor string, rules []Rule, c Capacity) (Entry, error) {
+	old, _ := e.Rules()
+	firing := e.firing()
+	entry, err := e.SetRules(now, actor, rules, c)
+	if err != nil {
+		return entry, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var ended []string
+	for _, a := range firing {
+		r, kept := e.alerts.Rule(a.Rule)
+		if kept && !r.Disabled {
+			continue
+		}
+		why := "rule disabled"
+		if !kept {
+			why = "rule removed"
+			if i := slices.IndexFunc(old, func(r Rule) bool { return r.Name == a.Rule }); i >= 0 {
+				r = old[i]
+			}
+		}
+		j := Judgement{Rule: r, Before: a, After: a}
+		j.After.State, j.After.Since = Resolved, now.UTC().Round(0)
+		j.Events = []Event{{At: j.After.Since, Alert: a.Key(), From: Firing, To: Resolved, Why: why + " by " + actor, Quiet: a.Quiet()}}
+		e.groups.Add(&j)
+		ended = append(ended, a.Key())
+	}
+	if len(ended) > 0 {
+		entry.Summary = shorten(entry.Summary + "; no longer firing: " + strings.Join(ended, ", "))
+	}
+	return entry, nil
+}
+
+// firing are the alerts that fire now.
+func (e *Engine) firing() []Alert {
+	return slices.DeleteFunc(e.Alerts(), func(a Alert) bool { return a.State != Firing })
+}
+
 // Acknowledge takes an alert on.
 func (e *Engine) Acknowledge(now time.Time, key, actor, reason string) (Entry, error) {
 	e.mu.Lock()

@@ -232,7 +232,7 @@ func (s *Service) setRules(ctx context.Context, now time.Time, c *Command) (scal
 		return scale.Entry{}, fault(FaultUnavailable, "the rules could not be stored and were not changed: %v", err)
 	}
 	_, capacity := s.engine.Rules()
-	entry, err := s.engine.SetRules(now, c.Actor, rules, capacity)
+	entry, err := s.engine.ChangeRules(now, c.Actor, rules, capacity)
 	if err != nil {
 		return scale.Entry{}, err
 	}
