@@ -111,14 +111,18 @@ func (a *App) onClose(name string, f func(ctx context.Context) error) {
 
 func (a *App) openStore(ctx context.Context) error {
 	dir := a.dataDir()
-	if err := backup.Incomplete(dir); err != nil {
-		return err
-	}
 	lock, err := store.Lock(dir)
 	if err != nil {
 		return fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	a.onClose("data directory", func(context.Context) error { return lock.Unlock() })
+	settled, err := backup.Settle(dir)
+	if err != nil {
+		return err
+	}
+	if settled {
+		a.log.Warn("a restore that was cut off was brought to its end", "data", dir)
+	}
 	a.onClose("note of the node", func(context.Context) error { return a.removeRecord() })
 	a.store, err = store.Open(ctx, store.Config{Dir: dir, Lock: lock, Logger: a.log, MaxBytes: int64(a.cfg.Database.MaxBytes)})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ import (
 // healthCommand is `agentnet health`.
 type healthCommand struct {
 	dataFlag
-	URL     string        `placeholder:"URL" help:"Base address of the relay (AGENTNET_URL). Default: what the relay on the data directory noted there, else http://127.0.0.1:8080."`
+	URL     string        `placeholder:"URL" help:"Base address of the relay (AGENTNET_URL). Default: what the relay on the data directory noted there; where no directory was named either, http://127.0.0.1:8080."`
 	Ready   bool          `help:"Fail also when the relay lives but wants no traffic."`
 	CA      string        `name:"ca" placeholder:"FILE" help:"PEM file with the certificate authority of the relay, when it is a private one."`
 	Timeout time.Duration `default:"3s" help:"Longest wait for the answer."`
@@ -82,10 +83,10 @@ func (c *healthCommand) target(env *Env) (base string, client *http.Client, err 
 	config := &tls.Config{}
 	base = c.URL
 	if base == "" {
-		base = "http://127.0.0.1:8080"
-		if r, err := app.ReadRecord(c.dir(env)); err == nil {
-			base, config.InsecureSkipVerify = r.URL, true
+		if base, err = c.noted(env); err != nil {
+			return "", nil, err
 		}
+		config.InsecureSkipVerify = base != defaultBase
 	}
 	if c.CA != "" {
 		if config.RootCAs, err = readCA(c.CA); err != nil {
@@ -97,6 +98,27 @@ func (c *healthCommand) target(env *Env) (base string, client *http.Client, err 
 	}
 	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
 	return strings.TrimSuffix(base, "/"), &http.Client{Transport: transport}, nil
+}
+
+// defaultBase is where a relay listens that was told nothing.
+const defaultBase = "http://127.0.0.1:8080"
+
+// noted is the address that the relay on the data directory wrote down. Whoever names
+// a directory asks of the relay there: with no note of one, another that happens to
+// listen at the usual address is no answer.
+func (c *healthCommand) noted(env *Env) (string, error) {
+	dir := c.dir(env)
+	r, err := app.ReadRecord(dir)
+	switch {
+	case err == nil:
+		return r.URL, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%w: the note of the relay on %s cannot be read: %w", errUnreachable, dir, err)
+	case c.Data != "" || env.Getenv("AGENTNET_DATA") != "":
+		return "", fmt.Errorf("%w: no relay runs on %s: it holds no note of one; nothing else was asked (name an address with --url)", errUnreachable, dir)
+	}
+	fmt.Fprintf(env.Stderr, "agentnet: no relay noted itself on %s; asking %s instead\n", dir, defaultBase)
+	return defaultBase, nil
 }
 
 // dir is the data directory that is meant.

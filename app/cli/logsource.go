@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"agentnet/app"
+	"agentnet/app/backup"
 	"agentnet/app/scale"
 	"agentnet/store"
 )
@@ -44,6 +45,9 @@ func (l *logPlace) open(ctx context.Context, env *Env, f func(logSource) error) 
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("data directory %s: no relay has ever kept data there; give the right one with --data, or AGENTNET_TOKEN to ask a running relay", dir)
+	}
+	if err := backup.Incomplete(dir); err != nil {
+		return err
 	}
 	db, err := store.Open(ctx, store.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"agentnet/app"
 	"agentnet/app/account"
 	"agentnet/app/auth"
+	"agentnet/app/backup"
 	"agentnet/store"
 )
 
@@ -73,6 +74,9 @@ func (d *dataFlag) database(ctx context.Context, env *Env, create bool, f func(*
 	}
 	if _, err := os.Stat(dir); err != nil && !create {
 		return fmt.Errorf("data directory %s: no relay has ever kept data there; give the right one with --data", dir)
+	}
+	if err := backup.Incomplete(dir); err != nil {
+		return err
 	}
 	log := slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	db, err := store.Open(ctx, store.Config{Dir: dir, Logger: log})
