@@ -46,11 +46,16 @@ func (c *Config) HiddenRedis() bool { return strings.Contains(c.Redis, ":***@") 
 
 // examine is the doctor's look at this node, from inside.
 func (a *App) examine(ctx context.Context) []doctor.Finding {
+	return a.watchExamined(ctx, func(int, doctor.Finding) {})
+}
+
+// watchExamined is examine, and hands each finding over as it is made.
+func (a *App) watchExamined(ctx context.Context, found func(place int, f doctor.Finding)) []doctor.Finding {
 	cfg := a.current()
 	d := cfg.Doctor()
 	d.PID, d.Running, d.Listen = os.Getpid(), true, a.Addr()
 	if d.URL = a.cfg.PublicURL; d.URL == "" {
 		d.URL = a.cfg.LocalURL(a.Addr())
 	}
-	return doctor.Run(ctx, d)
+	return doctor.Watch(ctx, d, found)
 }

@@ -144,7 +144,9 @@ func (p settingsPage) Footer() []string {
 	return []string{"Database " + value + " " + unit}
 }
 
-func (p settingsPage) Examine(ctx context.Context) []doctor.Finding { return p.a.examine(ctx) }
+func (p settingsPage) Examine(ctx context.Context, found func(place int, f doctor.Finding)) {
+	p.a.watchExamined(ctx, found)
+}
 
 // Kept lists what this node stores. What is said here is held to the code by the
 // retention of each part.

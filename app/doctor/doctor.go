@@ -147,25 +147,6 @@ func checks() []check {
 	}
 }
 
-// Run makes all checks and returns one Finding for each, in a fixed order. It ends
-// soon after ctx does; what was not looked at by then is Skipped.
-func Run(ctx context.Context, cfg Config) []Finding {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Proc == "" {
-		cfg.Proc = "/proc"
-	}
-	if cfg.Sys == "" {
-		cfg.Sys = "/sys"
-	}
-	var all []Finding
-	for _, c := range checks() {
-		all = append(all, c.run(ctx, &cfg))
-	}
-	return all
-}
-
 func (c *check) run(ctx context.Context, cfg *Config) (f Finding) {
 	f = Finding{Group: c.group, Check: c.name, Title: c.title}
 	began := time.Now()

@@ -111,7 +111,12 @@ func (b *Board) alerts(r *request) (*view, error) {
 		v.editor.fresh = true
 	}
 	view := &view{title: "Alerts", body: alertsPage(v)}
-	if v.editor == nil {
+	if v.editor != nil && v.editor.running {
+		view.every, view.refresh = 1, soonRefresh
+	}
+	if v.editor != nil {
+		view.parts = []part{{"tried", triedPart(v.editor, r)}}
+	} else {
 		view.every, view.parts = 2, []part{{"alerts-now", alertsNow(v)}, {"alerts-lead", alertsLeadPart(v)}, {"alerts-rules", alertRules(v)}, {"alerts-history", alertHistory(v)}}
 	}
 	return view, nil
@@ -183,7 +188,7 @@ func (b *Board) alertRow(r *request, rules []scale.Rule, a *scale.Alert) alertRo
 // fires.
 func (b *Board) alertChart(r *request, rule *scale.Rule, a *scale.Alert) *ui.Chart {
 	rng := r.during("6h")
-	h := b.history1(r, rng, a.Node, rule.Signal)
+	h := b.history1(context.Background(), rng, a.Node, rule.Signal)
 	points := line(trendOf(&h, a.Node, rule.Signal), valueFor(rule.Signal), unitFactor(rule.Signal))
 	c := &ui.Chart{ID: "alert-" + anchorName(a.Key()), Title: signalName(rule.Signal) + ", last " + rng.word, Desc: describe(signalName(rule.Signal), points, ui.Rate), From: rng.from, To: rng.to, Zone: r.zone}
 	kind := "warn"
@@ -219,8 +224,8 @@ func anchorName(name string) string {
 }
 
 // history1 reads one signal of one node or the fleet.
-func (b *Board) history1(r *request, rng timeRange, node string, s scale.Signal) watch.History {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (b *Board) history1(ctx context.Context, rng timeRange, node string, s scale.Signal) watch.History {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	h, err := b.cfg.Sources.Scaling.History(ctx, watch.HistoryQuery{From: rng.from, To: rng.to, Signals: []scale.Signal{s}, Nodes: []string{node}, Points: 240})
 	if err != nil {

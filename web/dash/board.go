@@ -2,6 +2,7 @@ package dash
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,10 @@ type Board struct {
 	learnt       learnt
 	pack         packer
 	examination  examination
-	heavy        chan struct{} // one element for each simulation that runs
+	shop         *workshop
+	simulations  *slow[simulation]
+	trials       *slow[trial]
+	examinations *slow[struct{}]
 	book         *roster.Book  // of this node
 	channelCache channelCache
 	shown        map[string]func(*request) (*view, error) // pages by path
@@ -94,7 +98,10 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 	if cfg.Every <= 0 {
 		cfg.Every = renderEvery
 	}
-	b := &Board{cfg: cfg, heavy: make(chan struct{}, simulations)}
+	b := &Board{cfg: cfg, shop: newWorkshop(cfg.Logger)}
+	b.simulations = newSlow[simulation](b.shop, simulatedFor, simulateTime)
+	b.trials = newSlow[trial](b.shop, triedFor, trialTime)
+	b.examinations = newSlow[struct{}](b.shop, examinedFor, examineTime)
 	s := cfg.Relay.Stats()
 	b.book = roster.New(s.Node, s.Region, cfg.Relay.Census)
 	b.shown = b.pages()
@@ -104,11 +111,17 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 }
 
 // Run renders what is watched once a second, until ctx ends. Then all streams are
-// closed.
-func (b *Board) Run(ctx context.Context) { b.stream.run(ctx) }
+// closed and work that pages wait for has ended.
+func (b *Board) Run(ctx context.Context) {
+	b.stream.run(ctx)
+	b.shop.close()
+}
 
-// Close ends all streams; new ones are refused.
-func (b *Board) Close() { b.stream.close() }
+// Close ends all streams and what pages wait for; new ones are refused.
+func (b *Board) Close() {
+	b.stream.close()
+	b.shop.close()
+}
 
 // Streams tells how many streams are open, and why viewers were sent away.
 func (b *Board) Streams() StreamStats { return b.stream.stats() }
@@ -152,6 +165,9 @@ type view struct {
 	parts []part // what changes while somebody looks
 	every int    // seconds between two renderings; 0: the page does not live
 	plain bool   // without a time range
+	// refresh is after how many seconds a page that lives is loaded again where there
+	// are no scripts. 0: 10.
+	refresh int
 }
 
 // A part is a piece of a page that is replaced as a whole.
@@ -241,7 +257,7 @@ func (b *Board) frame(r *request, v *view) *ui.Page {
 	p.Scripts = []string{f.URL("live.js")}
 	if v.every > 0 {
 		p.Scripts = []string{f.URL("htmx.min.js"), f.URL("htmx-sse.min.js"), f.URL("live.js")}
-		p.Stream, p.Refresh = b.cfg.Base+"/live?"+r.streamQuery(), 10
+		p.Stream, p.Refresh = b.cfg.Base+"/live?"+r.streamQuery(), cmp.Or(v.refresh, 10)
 	}
 	if r.path == "/trends" {
 		p.Sheets = []string{f.URL("uplot.min.css")}

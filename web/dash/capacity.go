@@ -264,7 +264,7 @@ func (b *Board) forecastCard(r *request, rows, anchor, title string, recent, ahe
 		return card
 	}
 	rng := timeRange{from: r.now.Add(-24 * time.Hour), to: r.now}
-	h := b.history1(r, rng, rows, scale.Connections)
+	h := b.history1(context.Background(), rng, rows, scale.Connections)
 	real := line(trendOf(&h, rows, scale.Connections), avg, 1)
 	var said, next, low, high []ui.Point
 	for _, p := range recent {

@@ -3,6 +3,7 @@ package dash
 import (
 	"context"
 	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -20,6 +21,12 @@ import (
 // backtestSpan is how far back a rule is tried out.
 const backtestSpan = 30 * 24 * time.Hour
 
+const (
+	// trialTime bounds one trial, and triedFor is how long its outcome is good.
+	trialTime = 15 * time.Second
+	triedFor  = time.Minute
+)
+
 // ruleEditor is the form of one rule, with what it would have done.
 type ruleEditor struct {
 	rule      scale.Rule
@@ -31,6 +38,7 @@ type ruleEditor struct {
 	hold      string // seconds
 	keep      string // seconds
 	verdict   string
+	running   bool // it is being tried
 	tried     bool // the address holds another form of the rule
 	fault     string
 	chart     *ui.Chart
@@ -140,16 +148,53 @@ func changeRule(rule *scale.Rule, field func(string) string) error {
 	return rule.Validate()
 }
 
+// A trial is what a rule would have done on stored samples.
+type trial struct {
+	from, to time.Time
+	tested   scale.Backtested
+	signal   watch.History // what the rule looks at; empty for one of capacity
+	err      error
+}
+
+// try runs a rule over the stored samples.
+func (b *Board) try(ctx context.Context, rule *scale.Rule) (t trial) {
+	t.to = time.Now()
+	t.from = t.to.Add(-backtestSpan)
+	if t.tested, t.err = b.cfg.Sources.Scaling.Backtest(ctx, *rule, t.from, t.to); t.err == nil && !rule.OfCapacity {
+		t.signal = b.history1(ctx, timeRange{from: t.from, to: t.to}, "", rule.Signal)
+	}
+	return t
+}
+
 // backtest tries the rule on stored samples.
 func (b *Board) backtest(r *request, ed *ruleEditor) {
-	from := r.now.Add(-backtestSpan)
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	t, err := b.cfg.Sources.Scaling.Backtest(ctx, ed.rule, from, r.now)
+	key, err := json.Marshal(ed.rule)
 	if err != nil {
 		ed.fault = err.Error()
 		return
 	}
+	var do func(context.Context) trial
+	if r.c != nil {
+		rule := ed.rule
+		do = func(ctx context.Context) trial { return b.try(ctx, &rule) }
+	}
+	p, err := b.trials.get(string(key), outcomeWait, do)
+	if err == nil && p != nil {
+		err = p.outcome.err
+	}
+	switch {
+	case err != nil:
+		ed.fault = err.Error()
+	case p == nil:
+		ed.running = true
+	default:
+		ed.tell(r, &p.outcome)
+	}
+}
+
+// tell puts what came of a trial into words and a chart.
+func (ed *ruleEditor) tell(r *request, tried *trial) {
+	t := &tried.tested
 	ed.episodes = t.Episodes[:min(len(t.Episodes), 20)]
 	switch {
 	case t.Moments == 0:
@@ -168,14 +213,13 @@ func (b *Board) backtest(r *request, ed *ruleEditor) {
 	if ed.rule.OfCapacity {
 		return
 	}
-	ed.chart = b.backtestChart(r, ed, from)
+	ed.chart = ed.trialChart(r, tried)
 }
 
-func (b *Board) backtestChart(r *request, ed *ruleEditor, from time.Time) *ui.Chart {
-	rng := timeRange{from: from, to: r.now, word: "30 d"}
-	h := b.history1(r, rng, "", ed.rule.Signal)
+func (ed *ruleEditor) trialChart(r *request, tried *trial) *ui.Chart {
+	h := &tried.signal
 	factor := unitFactor(ed.rule.Signal)
-	points := line(trendOf(&h, "", ed.rule.Signal), valueFor(ed.rule.Signal), factor)
+	points := line(trendOf(h, "", ed.rule.Signal), valueFor(ed.rule.Signal), factor)
 	p := ui.Panel{Height: 112, Lines: []ui.Line{{Points: points, Gap: max(3*h.Step, time.Hour)}}}
 	if !ed.rule.OfSilence() {
 		p.Limits = []ui.Limit{{V: ed.rule.Threshold * factor, Label: "fires", Kind: kindOf(&ed.rule)}}
@@ -183,11 +227,11 @@ func (b *Board) backtestChart(r *request, ed *ruleEditor, from time.Time) *ui.Ch
 	for _, e := range ed.episodes {
 		until := e.Until
 		if until.IsZero() {
-			until = r.now
+			until = tried.to
 		}
 		p.Spans = append(p.Spans, ui.Span{From: e.From, To: until, Class: "hot"})
 	}
-	return &ui.Chart{ID: "backtest", Title: signalName(ed.rule.Signal) + ", last 30 days", Desc: ed.verdict, From: from, To: r.now, Zone: r.zone, Panels: []ui.Panel{p}}
+	return &ui.Chart{ID: "backtest", Title: signalName(ed.rule.Signal) + ", last 30 days", Desc: ed.verdict, From: tried.from, To: tried.to, Zone: r.zone, Panels: []ui.Panel{p}}
 }
 
 // newRule is what the form of a new rule begins with.

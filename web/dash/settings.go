@@ -31,6 +31,8 @@ type settingsView struct {
 	r        *request
 	findings []doctor.Finding
 	examined string
+	running  bool   // the doctor is still at work
+	fault    string // why it is not
 	admin    bool
 	worst    string
 	word     string
@@ -40,15 +42,42 @@ type settingsView struct {
 	stream   StreamStats
 }
 
-// examination keeps the doctor's last findings: looking takes seconds and asks
-// the machine, so that a page asks at most once a minute.
+const (
+	// examinedFor is how long the doctor's findings are good: looking takes seconds
+	// and asks the machine.
+	examinedFor = time.Minute
+	// examineTime bounds one examination.
+	examineTime = 30 * time.Second
+	// examineWait is how long a page waits for the findings, most of which are made
+	// at once, before it is drawn without those that are not there.
+	examineWait = 300 * time.Millisecond
+)
+
+// An examination holds the doctor's findings, also while they are being made.
 type examination struct {
 	mu       sync.Mutex
-	at       time.Time
-	findings []doctor.Finding
+	findings []doctor.Finding // Guarded by mu. Without a result: not made yet
 }
 
-const examinedFor = time.Minute
+func (x *examination) begin() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.findings = doctor.Planned()
+}
+
+func (x *examination) take(place int, f doctor.Finding) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if place < len(x.findings) {
+		x.findings[place] = f
+	}
+}
+
+func (x *examination) list() []doctor.Finding {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.findings)
+}
 
 func (b *Board) settings(r *request) (*view, error) {
 	v := &settingsView{r: r, admin: r.who.Role >= Admin, filter: r.query.Get("q"), changed: r.query.Get("changed") != "", stream: b.stream.stats()}
@@ -62,25 +91,44 @@ func (b *Board) settings(r *request) (*view, error) {
 		}
 		v.entries = append(v.entries, e)
 	}
+	view := &view{title: "Settings", body: settingsPage(v), plain: true}
 	if v.admin && r.query.Get("examine") != "" {
-		b.examine(r, s, v)
+		b.examine(r, s, v, examineWait)
+		view.parts = []part{{"doctor", doctorPart(v)}}
 	}
-	return &view{title: "Settings", body: settingsPage(v), plain: true}, nil
+	if v.running {
+		view.every, view.refresh = 1, soonRefresh
+	}
+	return view, nil
 }
 
-func (b *Board) examine(r *request, s Settings, v *settingsView) {
-	x := &b.examination
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if time.Since(x.at) > examinedFor {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		x.findings, x.at = s.Examine(ctx), time.Now()
+// examine has the doctor look at this server and shows what is found so far. The
+// stream of a page only asks how far it is.
+func (b *Board) examine(r *request, s Settings, v *settingsView, wait time.Duration) {
+	var look func(context.Context) struct{}
+	if r.c != nil {
+		look = func(ctx context.Context) struct{} {
+			b.examination.begin()
+			s.Examine(ctx, b.examination.take)
+			return struct{}{}
+		}
 	}
-	v.findings = slices.Clone(x.findings)
+	p, err := b.examinations.get("", wait, look)
+	if err != nil {
+		v.fault = err.Error()
+		return
+	}
+	v.findings = b.examination.list()
+	if p == nil {
+		v.running = true
+		if len(v.findings) == 0 { // it has not begun
+			v.findings = doctor.Planned()
+		}
+		return // in the order of the list
+	}
 	order := map[doctor.Result]int{doctor.Fail: 0, doctor.Warn: 1, doctor.OK: 2, doctor.Skipped: 3}
 	slices.SortStableFunc(v.findings, func(a, c doctor.Finding) int { return order[a.Result] - order[c.Result] })
-	v.examined = r.stamp(x.at)
+	v.examined = r.stamp(p.ended)
 	v.worst, v.word = findingLook(doctor.Worst(v.findings))
 }
 
@@ -92,6 +140,9 @@ func findingLook(r doctor.Result) (kind, word string) {
 		return "warn", "Look at it"
 	case doctor.Fail:
 		return "crit", "Wrong"
+	}
+	if r == "" {
+		return "info", "At work"
 	}
 	return "none", "Not looked at"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"agentnet/app/scale"
@@ -14,10 +15,13 @@ import (
 )
 
 const (
-	// simulations bounds those that run at one time for pages, and simulateTime one
-	// of them.
-	simulations  = 1
+	// simulateTime bounds one simulation for pages, and simulatedFor is how long its
+	// result is kept.
 	simulateTime = 15 * time.Second
+	simulatedFor = time.Minute
+	// outcomeWait is how long a page waits for a simulation, or for the trial of a
+	// rule, before it is drawn without.
+	outcomeWait = 700 * time.Millisecond
 	// maxSteps bounds the length of one.
 	maxSteps = 200_000
 )
@@ -30,6 +34,7 @@ type simulatorView struct {
 	hours, seed, fewest   string
 	most, forecast        string
 	fault                 string
+	running               bool // the result is not there yet
 	result                *scale.Simulated
 	took                  time.Duration
 	svg                   templ.Component
@@ -57,10 +62,15 @@ func (b *Board) simulator(r *request) (*view, error) {
 		return &view{title: "Simulator", body: simulatorPage(v), plain: true}, nil
 	}
 	v.capacity = capacitySource(sc.Planner().Capacity)
+	view := &view{title: "Simulator", body: simulatorPage(v), plain: true}
 	if chosen != "" {
-		b.simulate(r, sc, v, chosen)
+		b.simulate(r, sc, v, chosen, outcomeWait)
+		view.parts = []part{{"simulated", simulatedPart(v)}}
 	}
-	return &view{title: "Simulator", body: simulatorPage(v), plain: true}, nil
+	if v.running {
+		view.every, view.refresh = 1, soonRefresh
+	}
+	return view, nil
 }
 
 // simulation reads the form.
@@ -101,35 +111,55 @@ func (v *simulatorView) simulation(sc Scaling, chosen scale.Scenario) (s scale.S
 	return s, nil
 }
 
-// simulate runs what the form asks for, and never more than one at a time.
-func (b *Board) simulate(r *request, sc Scaling, v *simulatorView, chosen scale.Scenario) {
-	s, err := v.simulation(sc, chosen)
-	if err != nil {
+// A simulation that was run for a page.
+type simulation struct {
+	result scale.Simulated
+	svg    string
+	took   time.Duration
+	fault  string
+}
+
+// simulate has what the form asks for run, and waits for it. The stream of a page
+// only looks whether it is there.
+func (b *Board) simulate(r *request, sc Scaling, v *simulatorView, chosen scale.Scenario, wait time.Duration) {
+	key := strings.Join([]string{string(chosen), v.connections, v.messages, v.hours, v.fewest, v.most, v.forecast, v.seed}, "\n")
+	var run func(context.Context) simulation
+	if r.c != nil {
+		s, err := v.simulation(sc, chosen)
+		if err != nil {
+			v.fault = err.Error()
+			return
+		}
+		run = func(ctx context.Context) simulation { return simulated(ctx, s) }
+	}
+	p, err := b.simulations.get(key, wait, run)
+	switch {
+	case err != nil:
 		v.fault = err.Error()
-		return
-	}
-	select {
-	case b.heavy <- struct{}{}:
-		defer func() { <-b.heavy }()
+	case p == nil:
+		v.running = true
+	case p.outcome.fault != "":
+		v.fault = p.outcome.fault
 	default:
-		v.fault = "another simulation runs; try again in a few seconds"
-		return
+		v.result, v.took = &p.outcome.result, p.outcome.took
+		v.svg = templ.Raw(p.outcome.svg) // drawn by the engine from numbers, in this page's own classes
+		v.explain(v.result)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), simulateTime)
-	defer cancel()
+}
+
+// simulated runs one simulation until ctx ends.
+func simulated(ctx context.Context, s scale.Simulation) (out simulation) {
 	s.Stop = ctx.Err
 	began := time.Now()
 	result, err := scale.Simulate(s)
 	if err != nil {
-		v.fault = err.Error()
+		out.fault = err.Error()
 		if ctx.Err() != nil {
-			v.fault = fmt.Sprintf("it was not done within %v: make it shorter or smaller, or run agentnet simulate", simulateTime)
+			out.fault = fmt.Sprintf("it was not done within %v: make it shorter or smaller, or run agentnet simulate", simulateTime)
 		}
-		return
+		return out
 	}
-	v.result, v.took = &result, time.Since(began)
-	v.svg = templ.Raw(result.SVG()) // drawn by the engine from numbers, in this page's own classes
-	v.explain(&result)
+	return simulation{result: result, svg: result.SVG(), took: time.Since(began)}
 }
 
 func (v *simulatorView) explain(s *scale.Simulated) {
@@ -164,7 +194,10 @@ func (b *Board) simulated(r *request) (*simulatorView, error) {
 	q := r.query.Get
 	v := &simulatorView{r: r, connections: q("connections"), messages: q("messages"), hours: q("hours"), seed: q("seed"), fewest: q("min"), most: q("max"), forecast: q("forecast")}
 	if b.cfg.Sources.Scaling != nil {
-		b.simulate(r, b.cfg.Sources.Scaling, v, scale.Scenario(q("scenario")))
+		b.simulate(r, b.cfg.Sources.Scaling, v, scale.Scenario(q("scenario")), simulateTime)
+	}
+	if v.running {
+		return nil, &wire.Error{Code: wire.Overloaded, Message: "simulator: it is still at work", RetryAfterMS: 2000}
 	}
 	if v.result == nil {
 		return nil, &wire.Error{Code: wire.BadFrame, Message: "simulator: " + orNone(v.fault)}

@@ -108,8 +108,9 @@ type Settings interface {
 	Entries() []Setting
 	// Footer are the last facts of every page.
 	Footer() []string
-	// Examine looks for faults; it takes seconds.
-	Examine(ctx context.Context) []doctor.Finding
+	// Examine looks for faults and hands each finding over with its place in what
+	// doctor.Planned lists, by one goroutine at a time; it takes seconds.
+	Examine(ctx context.Context, found func(place int, f doctor.Finding))
 	// Kept lists what is stored.
 	Kept() []Keeping
 }

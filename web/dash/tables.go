@@ -1,6 +1,7 @@
 package dash
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/url"
@@ -134,7 +135,9 @@ func (b *Board) findingTable(r *request) (*table, error) {
 	t := &table{columns: []string{"group", "check", "title", "result", "seen", "fix"}}
 	if s := b.cfg.Sources.Config; s != nil {
 		v := &settingsView{}
-		b.examine(r, s, v)
+		if b.examine(r, s, v, examineTime); v.fault != "" || v.running {
+			return nil, &wire.Error{Code: wire.Overloaded, Message: "doctor: " + cmp.Or(v.fault, "it is still at work"), RetryAfterMS: 2000}
+		}
 		for _, f := range v.findings {
 			t.add(f.Group, f.Check, f.Title, string(f.Result), f.Evidence, f.Fix)
 		}
