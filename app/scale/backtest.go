@@ -3,6 +3,7 @@ package scale
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -20,8 +21,12 @@ type Point struct {
 // the rest.
 func FleetAt(points []Point) Fleet {
 	var f Fleet
+	if len(points) > 1 {
+		f.Nodes = make([]Node, 0, len(points))
+	}
 	whole := -1
-	for i, p := range points {
+	for i := range points {
+		p := &points[i]
 		f.At = p.At
 		if p.Node == "" {
 			whole = i
@@ -36,8 +41,9 @@ func FleetAt(points []Point) Fleet {
 	}
 	p := points[whole]
 	if len(f.Nodes) == 0 {
-		for i := range min(p.Instances, MaxNodes) {
-			f.Nodes = append(f.Nodes, Node{Name: fmt.Sprintf("n%d", i+1)})
+		f.Nodes = make([]Node, max(0, min(p.Instances, MaxNodes)))
+		for i := range f.Nodes {
+			f.Nodes[i].Name = "n" + strconv.Itoa(i+1)
 		}
 	}
 	f.Sum()

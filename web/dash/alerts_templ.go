@@ -1498,7 +1498,7 @@ func triedPart(ed *ruleEditor, r *request) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else if ed.running {
-			templ_7745c5c3_Err = working("The rule is being tried on the last 30 days.", r).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = working("The rule is being tried on what was measured in the last 30 days, by the code that runs it live.", r).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

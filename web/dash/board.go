@@ -82,7 +82,7 @@ type Board struct {
 	simulations  *slow[simulation]
 	trials       *slow[trial]
 	examinations *slow[struct{}]
-	book         *roster.Book  // of this node
+	book         *roster.Book // of this node
 	channelCache channelCache
 	shown        map[string]func(*request) (*view, error) // pages by path
 }

@@ -293,7 +293,7 @@ func simulatedPart(v *simulatorView) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else if v.running {
-			templ_7745c5c3_Err = working("It is being simulated.", v.r).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = working("It is being simulated: the engine decides for every five seconds of this load, as it would for a real one, and what it would have cost and how slow it would have been is summed up.", v.r).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

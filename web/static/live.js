@@ -32,6 +32,9 @@
     for (const name of ["tick", "title"]) source.addEventListener(name, (e) => {
       last = Date.now();
       if (name === "title" && document.title !== e.data) document.title = e.data;
+      // The dot beats with what comes, once a second: an animation would have the
+      // browser make sixty pictures a second for as long as the page is open.
+      if (name === "tick" && pill) pill.firstElementChild.classList.toggle("off");
       say("ok", "Live · 1 s");
     });
     source.addEventListener("bye", () => source.close());
