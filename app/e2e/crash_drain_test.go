@@ -142,16 +142,27 @@ func TestDrain(t *testing.T) {
 		clients, told.Round(time.Millisecond), time.Duration(last).Round(time.Millisecond), window, spread, took.Round(time.Millisecond), promised, len(faults))
 }
 
-// joinFrom is join with a source address by number.
+// joinFrom is join with a source address by number. A node that sheds load, as on a
+// machine that does much else, is asked again when it says.
 func (p *process) joinFrom(agent string, number int) *socket {
 	p.t.Helper()
-	conn, err := dial(p.addr, 1+number/200, 0)
-	if err != nil {
-		p.t.Fatalf("connect %s: %v", agent, err)
-	}
-	s, err := upgrade(conn, p.addr, wire.Encoding(number%wire.Encodings), 1024)
-	if err != nil {
-		p.t.Fatalf("connect %s: %v", agent, err)
+	var s *socket
+	for deadline := time.Now().Add(3 * patience); s == nil; {
+		conn, err := dial(p.addr, 1+number/200, 0)
+		if err != nil {
+			p.t.Fatalf("connect %s: %v", agent, err)
+		}
+		s, err = upgrade(conn, p.addr, wire.Encoding(number%wire.Encodings), 1024)
+		var away *turnedAway
+		switch {
+		case err == nil:
+		case errors.As(err, &away) && away.retry > 0 && time.Now().Add(away.retry).Before(deadline):
+			conn.Close()
+			s = nil
+			time.Sleep(away.retry)
+		default:
+			p.t.Fatalf("connect %s: %v", agent, err)
+		}
 	}
 	if _, _, err := s.hello(p.token, agent, nil); err != nil {
 		p.t.Fatalf("connect %s: %v", agent, err)
