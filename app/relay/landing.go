@@ -117,7 +117,8 @@ const (
 // forward posts what is parked here for an agent to one of the nodes that hold it,
 // in order, and goes on when that node has it. The route's shard must be held; the
 // caller sets route.mail when the answer is true.
-func (h *Hub) forward(t *Turn, to string, hosts []Host) bool {
+func (h *Hub) forward(t *Turn, to string, hosts []Host, tried ...string) bool {
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(o Host) bool { return slices.Contains(tried, o.Node) })
 	if len(hosts) == 0 {
 		return false
 	}
@@ -142,8 +143,7 @@ func (h *Hub) forward(t *Turn, to string, hosts []Host) bool {
 		}
 		r.mail = false
 		if !ok { // it may have moved on meanwhile
-			others := slices.DeleteFunc(h.hosts(nil, to), func(o Host) bool { return o.Node == best.Node })
-			if h.agent(bytesOf(to)) == nil && h.forward(t, to, others) {
+			if h.agent(bytesOf(to)) == nil && h.forward(t, to, h.hosts(nil, to), append(tried, best.Node)...) {
 				r.mail = true
 				return
 			}
@@ -273,11 +273,9 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, s *Session,
 		if m.ttl <= 0 || !h.landed.first(hash) {
 			continue
 		}
-		if s != nil {
-			h.landed.first(h.hashOf(m.id)) // whoever else has it need not forward it
-			if h.joinMail(t, s, m.id) {
-				continue
-			}
+		noted := s != nil && h.landed.first(h.hashOf(m.id)) // whoever else has it need not forward it
+		if s != nil && h.joinMail(t, s, m.id) {
+			continue
 		}
 		if m.receipts {
 			h.await(strings.Clone(m.id), strings.Clone(m.from), strings.Clone(letters[i].To), m.timeMS+max(m.ttl, receiptTime).Milliseconds(), false)
@@ -287,8 +285,9 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, s *Session,
 		h.park(t, &m, &caller{settled: func(t *Turn, _ *wire.OK, e *wire.Error) {
 			switch {
 			case e != nil:
-				h.landed.forget(hash)
-				h.landed.forget(h.hashOf(id))
+				if h.landed.forget(hash); noted {
+					h.landed.forget(h.hashOf(id))
+				}
 			case s != nil:
 				s.mailCame(t, id)
 			}

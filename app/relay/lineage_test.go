@@ -84,6 +84,7 @@ type sent struct {
 	class   wire.Class
 	ttlMS   int64
 	outcome wire.Outcome
+	answer  int // the how manieth answer told it; 0: none did
 	expired bool
 	got     map[*lineage]int
 }
@@ -97,8 +98,25 @@ type annals struct {
 	pubs  map[string]int // the last offset of a channel and epoch that was accepted
 	all   []*lineage
 
-	lossy  bool // parcels between nodes get lost
-	copies bool // nodes keep copies of their own, and each tells when its one expires
+	lossy   bool // parcels between nodes get lost
+	answers int  // to sends, so far
+	behind  []overtaken
+	copies  bool // nodes keep copies of their own, and each tells when its one expires
+}
+
+// overtaken is a message that came to a session after a later one of its sender and
+// class.
+type overtaken struct {
+	n            *lineage
+	number, last int
+}
+
+// late says that a message which was overtaken is the later one in the order of
+// acceptance: it was lost on its way between nodes and then parked, and its sender was told so when the other
+// had been accepted; or nobody knows what became of it, which its sender was told.
+func (h *annals) late(o overtaken) bool {
+	s, last := h.sends[o.number], h.sends[o.last]
+	return s.outcome == "" || s.outcome == wire.Parked && last.answer > 0 && s.answer > last.answer
 }
 
 // take checks one event that came to n.
@@ -184,8 +202,11 @@ func (h *annals) message(n *lineage, m *wire.Message) {
 	n.ids[m.MessageID] = true
 	s.got[n]++
 	stream := fmt.Sprint(s.from.number, s.class)
-	late := h.lossy && (s.ttlMS > 0 || s.outcome != wire.Delivered) // parked, and the parcel that took it along was lost and came again
-	if s.at >= n.born && n.last[stream] > number && !late {
+	switch {
+	case s.at < n.born || n.last[stream] < number:
+	case h.lossy: // what its sender was told is known in the end
+		h.behind = append(h.behind, overtaken{n, number, n.last[stream]})
+	default:
 		h.fault("message %d came to %s/%d after %d of the same sender and class", number, n.agent, n.number, n.last[stream])
 	}
 	n.last[stream] = max(n.last[stream], number)
@@ -236,7 +257,11 @@ func (h *annals) answer(n *lineage, ev *wire.Event) {
 	case "send":
 		var number int
 		fmt.Sscan(rest, &number)
-		h.sends[number].outcome = ev.OK.Outcome
+		s := h.sends[number]
+		if s.outcome = ev.OK.Outcome; s.answer == 0 {
+			h.answers++
+			s.answer = h.answers
+		}
 		h.ids[ev.OK.MessageID] = number
 	case "publish":
 		key := rest + " " + ev.OK.Epoch
@@ -285,6 +310,11 @@ func (h *annals) finish(gentle bool) {
 			if pl.missed == 0 && !pl.maybe && !pl.unknown && pl.offset < uint64(h.pubs[ch+" "+pl.epoch]) {
 				h.fault("%s/%d: %s ended at offset %d of %d in epoch %s", n.agent, n.number, ch, pl.offset, h.pubs[ch+" "+pl.epoch], pl.epoch)
 			}
+		}
+	}
+	for _, o := range h.behind {
+		if !h.late(o) {
+			h.fault("message %d came to %s/%d after %d of the same sender and class", o.number, o.n.agent, o.n.number, o.last)
 		}
 	}
 	for number, s := range h.sends {
