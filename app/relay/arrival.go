@@ -222,7 +222,7 @@ func (s *Session) passOver(t *Turn, head *parcel.Handover) {
 	recent := t.wallMS() - lateTime/int64(time.Millisecond)
 	for _, e := range s.hub.mail.Waiting(s.agent.name) {
 		p := e.Value
-		if p.only == nil && (p.TimeMS >= s.bornMS && p.TimeMS < recent || slices.Contains(head.Lately, messageHash(p.MessageID))) {
+		if p.only == nil && (p.wasRead() || p.TimeMS >= s.bornMS && p.TimeMS < recent || slices.Contains(head.Lately, messageHash(p.MessageID))) {
 			p.pass(s)
 		} else {
 			p.want(s)

@@ -230,6 +230,7 @@ func (h *Hub) crossed(t *Turn, x *crossing) {
 	case x.onward:
 		x.by.absent(t)
 	case x.ttl > 0:
+		h.holdRoute(x)
 		h.park(t, &m, &x.by, x.once)
 	default:
 		h.refuse(t, &m, &x.by, x.once, offline(m.to))

@@ -22,6 +22,7 @@ type lineage struct {
 	here    map[uint64]bool   // those that came on the present socket
 	upTo    uint64            // everything up to it was handled or is told as lost
 	gaps    int               // gap frames for direct frames
+	gapAt   int               // how many answers there had been when the last came
 	ids     map[string]bool   // message ids
 	last    map[string]int    // by sender's lineage and class: the last number
 	places  map[string]*place
@@ -81,6 +82,7 @@ type sent struct {
 	from    *lineage
 	to      string
 	at      int
+	since   int // how many answers there had been to others
 	class   wire.Class
 	ttlMS   int64
 	outcome wire.Outcome
@@ -109,14 +111,16 @@ type annals struct {
 type overtaken struct {
 	n            *lineage
 	number, last int
+	gapAt        int // of the session, when it came
 }
 
-// late says that a message which was overtaken is the later one in the order of
-// acceptance: it was lost on its way between nodes and then parked, and its sender was told so when the other
-// had been accepted; or nobody knows what became of it, which its sender was told.
+// late says that a message may have been overtaken: it was lost on its way between
+// nodes and then parked, and its sender had not been told so when it sent the other;
+// its sender was never told that it was accepted; or it was lost on its way to the
+// session, which was told so by a gap, and another node had it too.
 func (h *annals) late(o overtaken) bool {
 	s, last := h.sends[o.number], h.sends[o.last]
-	return s.outcome == "" || s.outcome == wire.Parked && last.answer > 0 && s.answer > last.answer
+	return s.outcome == "" || s.outcome == wire.Parked && s.answer > last.since || o.gapAt > 0 && o.gapAt >= s.since
 }
 
 // take checks one event that came to n.
@@ -149,6 +153,7 @@ func (h *annals) take(n *lineage, ev *wire.Event) {
 	case wire.KindGap:
 		if ev.Gap.Channel == "" {
 			n.gaps++
+			n.gapAt = h.answers
 		} else if pl := n.places[ev.Gap.Channel]; pl != nil {
 			if ev.Gap.Epoch != "" && ev.Gap.Epoch != pl.epoch && !pl.maybe { // the channel began anew
 				*pl = place{epoch: ev.Gap.Epoch, offset: ev.Gap.Offset}
@@ -205,7 +210,7 @@ func (h *annals) message(n *lineage, m *wire.Message) {
 	switch {
 	case s.at < n.born || n.last[stream] < number:
 	case h.lossy: // what its sender was told is known in the end
-		h.behind = append(h.behind, overtaken{n, number, n.last[stream]})
+		h.behind = append(h.behind, overtaken{n, number, n.last[stream], n.gapAt})
 	default:
 		h.fault("message %d came to %s/%d after %d of the same sender and class", number, n.agent, n.number, n.last[stream])
 	}

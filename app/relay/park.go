@@ -108,6 +108,9 @@ func (p *parkedMessage) travel(away bool) { p.mu.Lock(); p.away = away; p.mu.Unl
 // nobody has read it.
 func (p *parkedMessage) mayTravel() bool { p.mu.Lock(); defer p.mu.Unlock(); return !p.away && !p.read }
 
+// wasRead says whether a session has acknowledged the message.
+func (p *parkedMessage) wasRead() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.read }
+
 // travels says whether it is.
 func (p *parkedMessage) travels() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.away }
 

@@ -269,7 +269,7 @@ func (r *run) send(n *lineage) {
 	if repeat {
 		c.Key = []byte(fmt.Sprint("key", r.next))
 	}
-	r.log.sends[r.next] = &sent{from: n, to: string(c.To), at: r.log.clock, class: c.Class, ttlMS: c.TTLMS, got: map[*lineage]int{}}
+	r.log.sends[r.next] = &sent{from: n, to: string(c.To), at: r.log.clock, since: r.log.answers, class: c.Class, ttlMS: c.TTLMS, got: map[*lineage]int{}}
 	r.command(n, c, fmt.Sprint("send ", r.next))
 	if repeat {
 		r.command(n, c, fmt.Sprint("send ", r.next))

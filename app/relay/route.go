@@ -220,6 +220,17 @@ func (h *Hub) leaveRoute(t *Turn, x *crossing) {
 	t.concludeAll()
 }
 
+// holdRoute lets what is sent from now on wait behind a message that did not get
+// through and is parked here: it is forwarded when nothing is on the way any more.
+func (h *Hub) holdRoute(x *crossing) {
+	sh := &h.routes[h.shardOf(x.to)]
+	sh.mu.Lock()
+	if r := sh.m[x.way]; r != nil && x.posted {
+		r.due = true
+	}
+	sh.mu.Unlock()
+}
+
 // advance posts what waited, once nothing is on the old way. sh.mu must be held.
 func (h *Hub) advance(t *Turn, sh *routeShard, x *crossing, r *route) {
 	to := x.to

@@ -31,6 +31,7 @@ type simlink struct {
 	mu    sync.Mutex
 	queue []simitem
 	last  time.Time
+	late  time.Duration // it is so much slower than others
 }
 
 // A simitem is one thing on its way.
@@ -91,11 +92,22 @@ func (n *simnet) connect(from, to *simnode) {
 	n.wg.Go(l.run)
 }
 
+// slow makes the way from one node to another slower.
+func (n *simnet) slow(from, to string, late time.Duration) {
+	v := n.nodes[from]
+	v.mu.Lock()
+	l := v.links[to]
+	v.mu.Unlock()
+	l.mu.Lock()
+	l.late = late
+	l.mu.Unlock()
+}
+
 // put queues an item. from.mu must be held, so that what a node says keeps its
 // order; the delay is drawn under the link's lock.
 func (l *simlink) put(it simitem) {
 	l.mu.Lock()
-	at := time.Now().Add(l.from.net.delay())
+	at := time.Now().Add(l.from.net.delay() + l.late)
 	if at.Before(l.last) {
 		at = l.last
 	}

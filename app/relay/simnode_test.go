@@ -26,6 +26,7 @@ type simnode struct {
 	own      map[string]Host // what this node told of its agents
 	ownCh    map[string]bool
 	links    map[string]*simlink // to others
+	lose     func(p []byte) bool // parcels that are lost, besides those at random; nil: none
 }
 
 func (v *simnode) isDead() bool { v.mu.RLock(); defer v.mu.RUnlock(); return v.dead }
@@ -84,7 +85,7 @@ func (v *simnode) Post(node string, parcel []byte) bool {
 	if v.dead || l == nil || !v.known[node] {
 		return false
 	}
-	if lost {
+	if lost || v.lose != nil && v.lose(parcel) {
 		l.put(simitem{lost: 1})
 	} else {
 		l.put(simitem{p: parcel})
