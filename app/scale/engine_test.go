@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -210,5 +211,34 @@ func BenchmarkTick(b *testing.B) {
 		if _, err := e.Tick(now, FleetOf(now, samples, FleetConfig{})); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestDrainsAreWrittenDownOnce has a node drain, come back and drain again.
+func TestDrainsAreWrittenDownOnce(t *testing.T) {
+	e, err := NewEngine(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i := range 120 {
+		f := fleetOf(start.Add(time.Duration(i)*time.Second), 3, calm())
+		if i >= 20 && i < 50 || i >= 80 {
+			f.Nodes[1].State = Draining
+			f.Sum()
+		}
+		out, err := e.Tick(f.At, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range out.Entries {
+			if entry.Kind == KindDrain {
+				got = append(got, fmt.Sprintf("%d: %s", i, entry.Summary))
+			}
+		}
+	}
+	want := []string{"20: n02 drains with 150 connections", "80: n02 drains with 150 connections"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
