@@ -37,6 +37,8 @@ type Engine struct {
 	told    map[string]time.Time // suppressing rules, when they were last logged
 	surge   bool
 	drains  map[string]bool
+	ahead   int       // what the forecast was last told to ask for; 0: for no more than is wanted
+	aheadAt time.Time // when that was told
 }
 
 // NewEngine checks the configuration and returns an engine that knows nothing yet.
@@ -74,6 +76,7 @@ func (e *Engine) Tick(now time.Time, f Fleet) (Outcome, error) {
 
 	e.logAlerts(&b, judged, d, &f)
 	e.logFleet(&b, d, &f)
+	e.logAhead(&b, d, &f)
 	if e.worthLogging(&d, f.At) {
 		b.add(decisionEntry(b.region, DecisionData{Policy: e.cfg.Policy, State: before, Inputs: in, Decision: d}))
 	}
@@ -119,6 +122,19 @@ func (e *Engine) logFleet(b *batch, d Decision, f *Fleet) {
 		}
 	}
 	e.drains = draining
+}
+
+// logAhead writes down where the forecast begins to ask for more nodes than there
+// are wanted, and where it asks for still more.
+func (e *Engine) logAhead(b *batch, d Decision, f *Fleet) {
+	if f.Ahead.Count <= d.Base {
+		e.ahead = 0
+		return
+	}
+	if f.Ahead.Count > e.ahead && (e.ahead > 0 || f.At.Sub(e.aheadAt) >= retell) {
+		b.add(entryOf(KindForecast, f.At, b.region, fmt.Sprintf("the forecast asks for %d instances, %d are wanted: %s", f.Ahead.Count, d.Base, f.Ahead.Why), f.Ahead))
+		e.ahead, e.aheadAt = f.Ahead.Count, f.At
+	}
 }
 
 // retell is how long a rule that keeps the count from changing stays told.

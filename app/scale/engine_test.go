@@ -242,3 +242,39 @@ func TestDrainsAreWrittenDownOnce(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestForecastsThatAskAreWrittenDown has the forecast ask for more, be followed, ask
+// again at once, and for still more.
+func TestForecastsThatAskAreWrittenDown(t *testing.T) {
+	c := DefaultConfig()
+	c.Policy.Pause = PauseAll // the count stays, so that what is asked for is seen
+	e, err := NewEngine(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i := range 1200 {
+		f := fleetOf(start.Add(time.Duration(i)*time.Second), 3, calm())
+		switch {
+		case i >= 900:
+			f.Ahead = Ahead{Count: 7, Why: "evening"}
+		case i >= 600:
+			f.Ahead = Ahead{Count: 6, Why: "evening"}
+		case i >= 60 && i < 100, i >= 110 && i < 150: // the second time too soon to be told again
+			f.Ahead = Ahead{Count: 5, Why: "noon"}
+		}
+		out, err := e.Tick(f.At, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range out.Entries {
+			if entry.Kind == KindForecast {
+				got = append(got, fmt.Sprintf("%d: %s", i, entry.Summary))
+			}
+		}
+	}
+	want := []string{"60: the forecast asks for 5 instances, 3 are wanted: noon", "600: the forecast asks for 6 instances, 3 are wanted: evening", "900: the forecast asks for 7 instances, 3 are wanted: evening"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
