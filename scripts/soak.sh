@@ -45,6 +45,7 @@ soak() (
 	viewers)
 		test=TestViewersDoNotDisturb
 		default E2E_VIEWERS 200
+		default E2E_PAIRS 20
 		default E2E_SECONDS 20
 		;;
 	engine)
