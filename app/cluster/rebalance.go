@@ -67,7 +67,9 @@ func (s *scale) plan(members []Member, region string) []Move {
 		looks[m.Node] = s.looks[m.Node] + 1
 		if m.Over >= b.Least || looks[m.Node] >= b.Patience {
 			now = append(now, m)
-			delete(looks, m.Node)
+			if delete(looks, m.Node); m.Count < m.Over {
+				looks[m.Node] = b.Patience // what one step could not take is no chance
+			}
 		}
 	}
 	s.looks = looks

@@ -150,6 +150,8 @@ func TestRebalanceHasPatience(t *testing.T) {
 		{16, 4, 0}, {16, 4, 6}, // it stays
 		{14, 6, 0}, {14, 6, 0}, {14, 6, 4},
 		{100, 20, 40}, // this is no chance
+		{500, 20, 200}, {84, 64, 10}, // nor is the rest of what a step could not take
+		{84, 64, 0},
 	} {
 		got := 0
 		for _, m := range weigh.plan(members(look.a, look.b), "r") {

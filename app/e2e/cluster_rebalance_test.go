@@ -57,7 +57,7 @@ func TestClusterRebalance(t *testing.T) {
 	w := newTown(t, strings.Replace(townConfig, "channels:", fmt.Sprintf("rebalance_per_s: %d\nchannels:", perS), 1), own, own, own)
 	w.empty(2).stop(20 * time.Second)
 	w.led = true
-	const stretch = 10 * time.Second // that a step takes
+	const stretch = 10 * time.Second // that a step takes; a few too many are looked at three times
 	var d tide
 	var before, after []int
 	var took time.Duration
@@ -67,7 +67,7 @@ func TestClusterRebalance(t *testing.T) {
 		w.ready(2, 15*time.Second)
 		before = d.look(w)
 		begun := time.Now()
-		longest := 3*stretch + time.Duration(agents/(3*2*perS))*time.Second
+		longest := 5*stretch + time.Duration(agents/(3*2*perS))*time.Second
 		waitFor(longest, func() bool { after = d.look(w); return ratio(after) <= 1.1 }, func() {
 			t.Errorf("after %v the nodes have %v connections: %.2f times the average, want 1.1 at most\n%s", longest, after, ratio(after), w.node(0).log)
 		})
