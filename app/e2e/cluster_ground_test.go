@@ -155,7 +155,7 @@ func startFleet(t testing.TB, nodes []func(*app.Config), change func(*app.Config
 		n := apptest.Start(t, func(c *app.Config) {
 			calm(c)
 			c.Node = fmt.Sprintf("n%d", i+1)
-			c.Drain.Timeout = app.Duration(time.Second) // nobody comes for the sessions of a test that is over
+			c.Drain.Timeout = app.Duration(250 * time.Millisecond) // nobody comes for the sessions of a test that is over
 			each(c)
 			if change != nil {
 				change(c)
