@@ -149,7 +149,7 @@ func TestRebalanceHasPatience(t *testing.T) {
 		{16, 4, 0}, {4, 16, 0}, {16, 4, 0}, // it comes and goes
 		{16, 4, 0}, {16, 4, 6}, // it stays
 		{14, 6, 0}, {14, 6, 0}, {14, 6, 4},
-		{100, 20, 40}, // this is no chance
+		{100, 20, 40},                // this is no chance
 		{500, 20, 200}, {84, 64, 10}, // nor is the rest of what a step could not take
 		{84, 64, 0},
 	} {
