@@ -267,12 +267,12 @@ func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) (owed uint64) {
 	alone := len(s.agent.sessions) == 1
 	s.agent.mu.Unlock()
 	now := t.wallMS()
-	var moved, copies []*parkedMessage
+	var moved, own, copies []*parkedMessage
 	for _, e := range h.mail.Waiting(agent) {
 		p := e.Value
 		if p.only != nil {
 			if p.only == s {
-				moved = append(moved, p)
+				own = append(own, p)
 			}
 			continue
 		}
@@ -289,17 +289,21 @@ func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) (owed uint64) {
 			copies = append(copies, p)
 		}
 	}
+	secret := slices.Clone(s.secret[:])
 	for batch := range batches(moved) {
-		h.postMail(t, node, batch, &parcel.Mail{Secret: slices.Clone(s.secret[:])}, func(t *Turn, ok bool) {
+		h.postMail(t, node, batch, &parcel.Mail{Secret: secret}, func(t *Turn, ok bool) {
 			if !ok {
 				h.forwardParked(t, agent)
 			}
 		})
 	}
-	for batch := range batches(copies) {
-		h.postLetters(t, node, batch, &parcel.Mail{Secret: slices.Clone(s.secret[:])}, func(*Turn, bool) {})
+	for batch := range batches(own) {
+		h.postMail(t, node, batch, &parcel.Mail{Secret: secret, Private: true}, func(*Turn, bool) {})
 	}
-	return uint64(len(moved) + len(copies))
+	for batch := range batches(copies) {
+		h.postLetters(t, node, batch, &parcel.Mail{Secret: secret, Private: true}, func(*Turn, bool) {})
+	}
+	return uint64(len(moved) + len(own) + len(copies))
 }
 
 // batches parts parked messages into as many parcels as their size asks for.

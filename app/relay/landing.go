@@ -237,7 +237,7 @@ func (h *Hub) landMail(t *Turn, node string, p []byte) bool {
 			return true
 		}
 	}
-	h.parkAll(t, v.Letters, string(v.Secret), s, func(t *Turn, e *wire.Error) {
+	h.parkAll(t, &v, s, func(t *Turn, e *wire.Error) {
 		o := parcel.Outcome{Number: v.Number, Result: parcel.Done}
 		if e != nil {
 			o.Result, o.Err = parcel.Failed, e
@@ -258,9 +258,10 @@ func (h *Hub) passMailOn(t *Turn, node, to string, v *parcel.Mail) {
 }
 
 // parkAll parks letters of another node and tells when all are on disk, or one
-// could not be kept. What came before is not parked again. With a seed they came
+// could not be kept. What came before is not parked again. With a secret they came
 // along with a session that moved, s if it is here still: others have had them.
-func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, s *Session, then func(t *Turn, e *wire.Error)) {
+func (h *Hub) parkAll(t *Turn, v *parcel.Mail, s *Session, then func(t *Turn, e *wire.Error)) {
+	letters, seed := v.Letters, string(v.Secret)
 	g := &gathering{left: 1, then: then}
 	var others []*Session
 	if s != nil {
@@ -274,7 +275,7 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, s *Session,
 			continue
 		}
 		noted := s != nil && h.landed.first(h.hashOf(m.id)) // whoever else has it need not forward it
-		if s != nil && h.joinMail(t, s, m.id) {
+		if s != nil && !v.Private && h.joinMail(t, s, m.id) {
 			continue
 		}
 		if m.receipts {
@@ -282,7 +283,7 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, s *Session,
 		}
 		g.add()
 		id := strings.Clone(m.id)
-		h.park(t, &m, &caller{settled: func(t *Turn, _ *wire.OK, e *wire.Error) {
+		by := &caller{settled: func(t *Turn, _ *wire.OK, e *wire.Error) {
 			switch {
 			case e != nil:
 				if h.landed.forget(hash); noted {
@@ -292,7 +293,12 @@ func (h *Hub) parkAll(t *Turn, letters []parcel.Letter, seed string, s *Session,
 				s.mailCame(t, id)
 			}
 			g.note(t, e)
-		}}, nil)
+		}}
+		if s != nil && v.Private {
+			s.takePrivate(t, &m, by)
+			continue
+		}
+		h.park(t, &m, by, nil)
 	}
 	g.note(t, nil)
 }

@@ -108,6 +108,9 @@ func (p *parkedMessage) travel(away bool) { p.mu.Lock(); p.away = away; p.mu.Unl
 // nobody has read it.
 func (p *parkedMessage) mayTravel() bool { p.mu.Lock(); defer p.mu.Unlock(); return !p.away && !p.read }
 
+// untold notes that the sender is to be told of the first delivery.
+func (p *parkedMessage) untold() { p.mu.Lock(); p.handed = false; p.mu.Unlock() }
+
 // wasRead says whether a session has acknowledged the message.
 func (p *parkedMessage) wasRead() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.read }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"agentnet/app/relay/mailbox"
+	"agentnet/app/wire"
 )
 
 // privateID names the copy of a message that waits for one session alone.
@@ -33,6 +34,23 @@ func (h *Hub) behind(s *Session, m *letter) bool {
 		e.Value.pass(s) // what the sessions share does not come to this one as well
 	}
 	return true
+}
+
+// takePrivate keeps a letter that came along with the session for it alone.
+func (s *Session) takePrivate(t *Turn, m *letter, by *caller) {
+	s.mu.Lock()
+	s.mail = true
+	ok := s.ended || s.hub.behind(s, m)
+	if e := s.hub.mail.Get(s.privateID(m.id)); m.receipts && e != nil {
+		e.Value.untold() // its sender does not know yet that anybody got it
+	}
+	s.mu.Unlock()
+	if !ok {
+		by.fail(t, wire.Error{Code: wire.Overloaded, Message: "the mailbox is full"})
+		return
+	}
+	by.ok(t, &wire.OK{For: wire.KindSend, Outcome: wire.Parked})
+	s.agent.deliverMail(t, s)
 }
 
 // endPrivate removes what waited for an ended session alone.

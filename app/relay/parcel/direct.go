@@ -125,6 +125,7 @@ type Mail struct {
 	Keep    bool
 	Letters []Letter
 	Secret  []byte
+	Private bool // that session alone gets them: whoever else waits for them has copies of its own
 }
 
 func (*Mail) Kind() Kind { return KindMail }
@@ -133,6 +134,9 @@ func (m *Mail) Code(c *Coder) {
 	c.Flags(&m.Keep)
 	List(c, &m.Letters, func(c *Coder, l *Letter) { l.Code(c) })
 	c.Bytes(&m.Secret)
+	if c.Added() {
+		c.Flags(&m.Private)
+	}
 }
 
 // An Ask is a request for an agent of the node that it is posted to.
