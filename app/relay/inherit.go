@@ -71,12 +71,18 @@ func (h *Hub) reparkFrame(t *Turn, e replayEntry, enc wire.Encoding, others []*S
 	}
 	v := &ev.Message
 	for _, o := range others {
-		if o.order <= e.order {
+		if o.wasThere(e.order, v.TimeMS) {
 			return
 		}
 	}
 	m := letter{from: v.From, class: v.Class, payload: v.Payload, headers: v.Headers, id: v.MessageID, timeMS: v.TimeMS}
 	h.repark(t, newParked(&m, v.To, e.expires))
+}
+
+// wasThere says whether a session of the agent had a copy of its own of a message: it
+// was here when that came, or lived at another node when it was accepted.
+func (s *Session) wasThere(order uint64, acceptedMS int64) bool {
+	return s.order <= order || s.from != "" && s.bornMS <= acceptedMS
 }
 
 // repark puts what an ended session leaves into the mailbox.

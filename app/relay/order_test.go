@@ -184,3 +184,28 @@ func TestCopyDoesNotOvertakeTheMail(t *testing.T) {
 		}
 	})
 }
+
+// TestLeftBehindIsNotGivenAgain: what an ended session leaves unread is not given to
+// one that moved here and had the message at its old node.
+func TestLeftBehindIsNotGivenAgain(t *testing.T) {
+	inNation(t, 2, 1, func(c *Config) { c.Resume = 20 * time.Second }, func(v *nation) {
+		alice := v.worlds[0].join("alice")
+		one, two := v.worlds[0].join("bob"), v.worlds[1].join("bob")
+		v.settle()
+		two.drop()
+		v.settle()
+		want := numbered(v, alice, "bob", 0, 5)
+		v.settle()
+		if got := datas(only(one.take(), wire.KindMessage)); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		one.tell(&wire.Command{Kind: wire.KindAck, Seq: 5})
+		one.drop()
+		one = v.worlds[1].back(one, 5)
+		time.Sleep(25 * time.Second) // the other is not coming back
+		v.settle()
+		if got := datas(only(one.take(), wire.KindMessage)); !one.hello.Resumed || len(got) > 0 {
+			t.Errorf("got %q again", got)
+		}
+	})
+}

@@ -73,7 +73,7 @@ func (h *Hub) leavePrivate(t *Turn, p *parkedMessage, others []*Session) {
 		return
 	}
 	for _, o := range others {
-		if o.order <= p.order {
+		if o.wasThere(p.order, p.TimeMS) {
 			return
 		}
 	}
