@@ -172,7 +172,7 @@ func trendChart(r *request, rng timeRange, h *watch.History, node string) *ui.Ch
 	gap := max(3*h.Step, 5*time.Second)
 	var said []string
 	for _, p := range trendPanels() {
-		panel := ui.Panel{Head: p.head, Height: 92, Format: p.format}
+		panel := ui.Panel{Head: p.head, Height: 92, Format: p.format, Bytes: p.head == "Waiting in queues"}
 		for i, l := range p.signals {
 			points := line(trendOf(h, node, l.signal), l.of, p.factor)
 			class := "ln"

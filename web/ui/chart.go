@@ -36,6 +36,7 @@ type Panel struct {
 	Top    float64
 	Low    float64 // where the axis begins; 0 unless the axis says otherwise
 	Format func(float64) string
+	Bytes  bool // values are bytes: the axis has round numbers of one binary unit
 	Lines  []Line
 	Bands  []Band
 	Limits []Limit
@@ -167,11 +168,11 @@ func (c *Chart) panel(p *Panel, y int) drawnPanel {
 	}
 	out.bottom = out.top + p.Height
 	top := p.ceiling()
-	step := niceStep((top - p.Low) / 3)
+	step, label := p.axis(top)
 	top = p.Low + step*math.Ceil((top-p.Low)/step-1e-9)
 	scale := func(v float64) float64 { return float64(p.Height) * (1 - (v-p.Low)/(top-p.Low)) }
 	for v := p.Low; v <= top+step/1000; v += step {
-		out.grid = append(out.grid, tick{y: float64(out.top) + scale(v), label: p.Format(v), base: v == p.Low})
+		out.grid = append(out.grid, tick{y: float64(out.top) + scale(v), label: label(v), base: v == p.Low})
 	}
 	for _, l := range p.Lines {
 		line := c.path(l.Points, l.Gap, l.Step, scale)

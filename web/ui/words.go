@@ -88,7 +88,7 @@ func Plural(n int, one, many string) string {
 // Bytes writes an amount of memory as a number and its unit: "1.5", "MiB".
 func Bytes(n int64) (value, unit string) {
 	if n < 1<<10 {
-		return strconv.FormatInt(max(n, 0), 10), "bytes"
+		return strconv.FormatInt(max(n, 0), 10), byteWord(n)
 	}
 	f, units := float64(n)/(1<<10), []string{"KiB", "MiB", "GiB", "TiB"}
 	i := 0
@@ -96,4 +96,11 @@ func Bytes(n int64) (value, unit string) {
 		f /= 1 << 10
 	}
 	return short(f), units[i]
+}
+
+func byteWord(n int64) string {
+	if n == 1 {
+		return "byte"
+	}
+	return "bytes"
 }
