@@ -24,7 +24,7 @@ func (a *App) Viewers() int { return a.web.Viewers() }
 
 // pages are the parts of this node that the console shows beside the relay.
 func (a *App) pages() dash.Sources {
-	s := dash.Sources{Scaling: a.scaling, Notify: a.acting.notifier, Broker: brokerPage{a}, Config: settingsPage{a}, Orders: fleetOrders{a}, Agents: fleetAgents{a}, Traces: fleetTraces{a}}
+	s := dash.Sources{Scaling: a.scaling, Notify: a.acting.notifier, Broker: brokerPage{a}, Config: settingsPage{a}, Memory: firstMemory{a}, Orders: fleetOrders{a}, Agents: fleetAgents{a}, Traces: fleetTraces{a}}
 	if a.node != nil {
 		s.Nodes = nodesPage{a}
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"agentnet/app/relay"
@@ -40,6 +41,7 @@ type Sources struct {
 	Traces  Traces // nil: nobody is traced
 	Broker  Broker
 	Config  Settings
+	Memory  Memory
 	Access  Access
 }
 
@@ -78,6 +80,7 @@ type Board struct {
 	learnt       learnt
 	pack         packer
 	examination  examination
+	first        firstLook
 	shop         *workshop
 	simulations  *slow[simulation]
 	trials       *slow[trial]
@@ -98,7 +101,7 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 	if cfg.Every <= 0 {
 		cfg.Every = renderEvery
 	}
-	b := &Board{cfg: cfg, shop: newWorkshop(cfg.Logger)}
+	b := &Board{cfg: cfg, shop: newWorkshop(cfg.Logger), first: firstLook{asked: make(chan struct{}, 1)}}
 	b.simulations = newSlow[simulation](b.shop, simulatedFor, simulateTime)
 	b.trials = newSlow[trial](b.shop, triedFor, trialTime)
 	b.examinations = newSlow[struct{}](b.shop, examinedFor, examineTime)
@@ -113,8 +116,11 @@ func NewBoard(cfg BoardConfig) (*Board, error) {
 // Run renders what is watched once a second, until ctx ends. Then all streams are
 // closed and work that pages wait for has ended.
 func (b *Board) Run(ctx context.Context) {
+	var look sync.WaitGroup
+	look.Go(func() { b.lookFirst(ctx) })
 	b.stream.run(ctx)
 	b.shop.close()
+	look.Wait()
 }
 
 // Close ends all streams and what pages wait for; new ones are refused.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"agentnet/app/doctor"
 	"agentnet/app/relay"
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -30,6 +31,8 @@ type overviewView struct {
 	regions  []regionRow
 	newcomer []string // commands, while no agent was ever seen
 	operates bool
+	admin    bool
+	found    []doctor.Finding // of the first look
 }
 
 type hotRow struct {
@@ -82,9 +85,13 @@ func (b *Board) overview(r *request) (*view, error) {
 	if now.Stats.Agents == 0 && now.Stats.Accepted == 0 {
 		o.newcomer = b.cfg.Page.commands(b.endpointFor(r))
 	}
+	o.admin, o.found = r.who.Role >= Admin, b.firstFindings(r)
 	parts := []part{
 		{"verdict", overviewVerdict(o)}, {"tiles", overviewTiles(o)}, {"newcomer", overviewNewcomer(o)}, {"headroom", overviewHeadroom(o)},
 		{"load", overviewChart(o)}, {"hot", overviewHot(o)}, {"regions", overviewRegions(o)},
+	}
+	if o.admin {
+		parts = append(parts, part{"first-look", overviewFirstLook(o)})
 	}
 	if r.c == nil && o.newcomer != nil {
 		// The stream is drawn for all who watch and does not know under which name each

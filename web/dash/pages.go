@@ -21,6 +21,7 @@ func (b *Board) pages() map[string]func(*request) (*view, error) {
 }
 
 func (b *Board) addActs(add func(method, path string, need Role, action string, handle func(*request) error)) {
+	add("POST", "/first/away", Admin, "first.away", b.putAway)
 	add("POST", "/agents/disconnect", Operator, "agent.disconnect", b.disconnect)
 	add("POST", "/agents/trace", Operator, "agent.trace.begin", b.beginTrace)
 	add("POST", "/agents/trace/end", Operator, "agent.trace.end", b.endTrace)

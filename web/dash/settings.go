@@ -93,7 +93,7 @@ func (b *Board) settings(r *request) (*view, error) {
 	}
 	view := &view{title: "Settings", body: settingsPage(v), plain: true}
 	if v.admin && r.query.Get("examine") != "" {
-		b.examine(r, s, v, examineWait)
+		b.examine(r, s, v, examineWait, r.c != nil)
 		view.parts = []part{{"doctor", doctorPart(v)}}
 	}
 	if v.running {
@@ -104,9 +104,9 @@ func (b *Board) settings(r *request) (*view, error) {
 
 // examine has the doctor look at this server and shows what is found so far. The
 // stream of a page only asks how far it is.
-func (b *Board) examine(r *request, s Settings, v *settingsView, wait time.Duration) {
+func (b *Board) examine(r *request, s Settings, v *settingsView, wait time.Duration, begin bool) {
 	var look func(context.Context) struct{}
-	if r.c != nil {
+	if begin {
 		look = func(ctx context.Context) struct{} {
 			b.examination.begin()
 			s.Examine(ctx, b.examination.take)

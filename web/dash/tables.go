@@ -135,7 +135,7 @@ func (b *Board) findingTable(r *request) (*table, error) {
 	t := &table{columns: []string{"group", "check", "title", "result", "seen", "fix"}}
 	if s := b.cfg.Sources.Config; s != nil {
 		v := &settingsView{}
-		if b.examine(r, s, v, examineTime); v.fault != "" || v.running {
+		if b.examine(r, s, v, examineTime, true); v.fault != "" || v.running {
 			return nil, &wire.Error{Code: wire.Overloaded, Message: "doctor: " + cmp.Or(v.fault, "it is still at work"), RetryAfterMS: 2000}
 		}
 		for _, f := range v.findings {
