@@ -9,8 +9,9 @@
 # generator) make it smaller. BENCH_FLAGS are more flags of the load generator, such
 # as --no-answers. Each node runs on NODE_PROCS processors at a time: what many
 # processes on few cores would spend on waking each other's threads is no property
-# of a fleet. Nodes do not rebalance: the load generator spreads its connections
-# evenly, and does not follow one that is moved. RESULTS is another folder for the record.
+# of a fleet. Nodes do not rebalance, since the load generator spreads its connections
+# evenly, unless REBALANCE (connections a second) says so: it follows those that are
+# moved, and counts them. RESULTS is another folder for the record.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -20,6 +21,7 @@ rate=${RATE:-20000}
 seconds=${SECONDS_LOAD:-60}
 procs=${NODE_PROCS:-1}
 flags=${BENCH_FLAGS:-}
+rebalance=${REBALANCE:-0}
 processes=${PROCESSES:-$((pairs * 2 / 18000 + 1))}
 results=${RESULTS:-scripts/bench/results}
 commit=${COMMIT:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
@@ -54,7 +56,7 @@ n=0
 while [ "$n" -lt "$nodes" ]; do
 	n=$((n + 1))
 	GOMAXPROCS=$procs "$work/agentnet" serve --listen "127.0.0.1:$((port + n))" --node "n$n" --data "$work/n$n" --redis "redis://127.0.0.1:$port" \
-		--rebalance-per-s 0 --log-level warn >"$work/n$n.out" 2>"$work/n$n.log" &
+		--rebalance-per-s "$rebalance" --log-level warn >"$work/n$n.out" 2>"$work/n$n.log" &
 	pids="$pids $!"
 	urls="$urls${urls:+,}http://127.0.0.1:$((port + n))"
 	[ "$n" -ne 1 ] || first=$!
@@ -96,7 +98,7 @@ record=$results/fleet.md
 	echo
 	echo "Machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $(awk '/MemTotal/ {printf "%d GiB", $2 / 1048576 + 0.5}' /proc/meminfo), Linux $(uname -r), $(go env GOVERSION). Nodes, Redis and load generator share the cores; load average before the load $load."
 	echo
-	echo "Command: \`NODES=$nodes PAIRS=$pairs RATE=$rate SECONDS_LOAD=$seconds PROCESSES=$processes NODE_PROCS=$procs${flags:+ BENCH_FLAGS='$flags'} sh scripts/fleet.sh\`; the two agents of each pair are on different nodes."
+	echo "Command: \`NODES=$nodes PAIRS=$pairs RATE=$rate SECONDS_LOAD=$seconds PROCESSES=$processes NODE_PROCS=$procs REBALANCE=$rebalance${flags:+ BENCH_FLAGS='$flags'} sh scripts/fleet.sh\`; the two agents of each pair are on different nodes."
 	echo
 	sed 's/^/    /' "$work/report" "$work/errors"
 	echo
