@@ -19,6 +19,9 @@ const questionMethod = "bench"
 // requestTimeoutMS is how long an asker lets a request wait, in milliseconds.
 const requestTimeoutMS = 30_000
 
+// longestPause bounds the wait that a server may ask for before a move.
+const longestPause = time.Minute
+
 // clientName is what the relay is told of the client.
 const clientName = "agentnet-bench"
 

@@ -7,12 +7,8 @@ import (
 	"time"
 )
 
-const (
-	// longestPause bounds the wait that a server may ask for before a move.
-	longestPause = time.Minute
-	// maxTargets bounds the nodes that are known, those that servers have named too.
-	maxTargets = 256
-)
+// maxTargets bounds the nodes that are known, those that servers have named too.
+const maxTargets = 256
 
 // A passage is what a connection takes along to another node.
 type passage struct {
