@@ -210,7 +210,7 @@ func TestWhatIsAdvisedCanBeAnswered(t *testing.T) {
 		{viewer, "GET", "/v1/scaling/advice?state=never", "", 400, "open, snoozed or dismissed"},
 		{viewer, "POST", "/v1/scaling/advice/apply", `{"advice":"nodes"}`, 403, "operator"},
 		{operator, "POST", "/v1/scaling/advice/apply", `{"advice":"` + url.QueryEscape("none@x") + `"}`, 404, "not advised"},
-		{operator, "POST", "/v1/scaling/advice/answers", `{"advice":"none","verdict":"dismiss","reason":"x"}`, 404, "not advised"},
+		{operator, "POST", "/v1/scaling/advice/answers", `{"advice":"none","verdict":"dismiss"}`, 400, "say why"},
 	} {
 		if status, text := ask(c.token, c.method, c.path, c.body); status != c.want || !strings.Contains(text, c.holds) {
 			t.Errorf("%s %s %s: got %d %.200s, want %d and %q", c.method, c.path, c.body, status, text, c.want, c.holds)

@@ -299,12 +299,11 @@ func (a *API) answerAdvice(c *fiber.Ctx, id *relay.Identity) error {
 		}
 		b.Until = time.Now().Add(length)
 	}
-	if b.Weight == "" && a.cfg.Advice != nil {
-		p, err := a.advised(b.Advice)
-		if err != nil {
-			return err
+	if b.Weight == "" {
+		// An answer may come before the advice does: it has no weight to hold then.
+		if p, err := a.advised(b.Advice); err == nil {
+			b.Weight = p.Weight
 		}
-		b.Weight = p.Weight
 	}
 	return a.operate(c, id, watch.Command{Op: watch.OpAnswer, Answer: &watch.Answer{Advice: b.Advice, Verdict: b.Verdict, Weight: b.Weight, Until: b.Until, Reason: b.Reason}})
 }

@@ -150,7 +150,10 @@ func TestStreamSendsAllOnceAndThenWhatChanges(t *testing.T) {
 	if last := events(t, r, "bye"); last["bye"] != "stopped" {
 		t.Errorf("got %v at the end, want bye", last)
 	}
-	if got := b.Streams(); got.Ended["stopped"] != 1 && got.Viewers != 0 {
+	if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 { // the viewer has left when its connection ends
+		t.Errorf("after the end: got %q and %v, want the end of the connection", rest, err)
+	}
+	if got := b.Streams(); got.Ended["stopped"] != 1 || got.Viewers != 0 {
 		t.Errorf("got %+v, want the viewer to have left", got)
 	}
 	if resp, err := http.Get(url + "/live?page=/agents"); err == nil {
