@@ -18,9 +18,14 @@ import (
 
 // pinned are seeds that have failed once.
 var pinned = map[string]uint64{
-	"given again at the node it came back to": 864, // a session got what was parked for it and another one twice
-	"given again after two drains":            885,
-	"given again in another order":            544,
+	"given again at the node it came back to":  864, // a session got what was parked for it and another one twice
+	"given again after two drains":             885,
+	"given again in another order":             544,
+	"overtaken by what stayed at the old node": 301,
+	"ids behind those of another node":         787,
+	"whole before its mail":                    743,
+	"spare copies of sessions that live":       3061,
+	"two ways to a session that moved":         3048,
 }
 
 // TestRandomLivesOfNodes lets clients live on several nodes that drain, die, and lose
@@ -46,7 +51,9 @@ func TestRandomLivesOfNodes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			set := func(c *Config) {
 				c.Resume = time.Minute
-				if seed%3 != 0 {
+				if seed%3 == 0 {
+					c.ReplayFrames = 1 << 14 // no bound is met, so that nothing may be missed
+				} else {
 					c.ReplayFrames, c.Queue = 12, queue.Limits{Items: 16, Bytes: 1 << 20}
 					c.Mailbox = mailbox.Limits{AgentCount: 20}
 					c.Channels = []ChannelRule{{Match: allGlobs(t, "**"), Recent: RecentLimits{Count: 8}}}
