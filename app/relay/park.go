@@ -366,6 +366,9 @@ func (h *Hub) mailRead(p *parkedMessage) {
 			h.mailRead(e.Value)
 		}
 	}
+	if h.fleet != nil { // what a session left unread at another node may still be forwarded here
+		h.landed.first(h.hashOf(p.MessageID))
+	}
 	p.mu.Lock()
 	p.read = true
 	waits := len(p.wanted) > 0
