@@ -108,6 +108,13 @@ func (r *recorder) count(node string) int {
 	return len(r.got[node])
 }
 
+// losses is how many records were told as lost.
+func (r *recorder) losses() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int(r.lost)
+}
+
 // A member is one node of a test.
 type member struct {
 	*Node
