@@ -191,23 +191,23 @@ func (h *Hub) sendMailAway(t *Turn, tried map[string]bool) {
 			h.forwardParked(t, agent)
 			continue
 		}
-		batch := h.mailBatch(t, agent)
-		if len(batch) == 0 {
-			continue
-		}
-		tried[agent] = true
-		node := nodes[rand.IntN(len(nodes))]
-		h.postMail(t, node, batch, &parcel.Mail{Keep: true}, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
+		tried[agent] = h.sendMailOf(t, nodes[rand.IntN(len(nodes))], agent)
 	}
 }
 
-// sendMoreAway goes on with an agent whose first messages another node has.
-func (h *Hub) sendMoreAway(t *Turn, node, agent string, ok bool) {
+// sendMailOf posts what is parked for an agent to a node, one batch after the other as
+// that node has them; false when there is nothing to post.
+func (h *Hub) sendMailOf(t *Turn, node, agent string) bool {
 	batch := h.mailBatch(t, agent)
-	if !ok || len(batch) == 0 {
-		return
+	if len(batch) == 0 {
+		return false
 	}
-	h.postMail(t, node, batch, &parcel.Mail{Keep: true}, func(t *Turn, ok bool) { h.sendMoreAway(t, node, agent, ok) })
+	h.postMail(t, node, batch, &parcel.Mail{Keep: true}, func(t *Turn, ok bool) {
+		if ok {
+			h.sendMailOf(t, node, agent)
+		}
+	})
+	return true
 }
 
 // closeInWaves closes the connections evenly over window, be they few or many.

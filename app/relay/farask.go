@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"agentnet/app/relay/parcel"
@@ -256,4 +257,61 @@ func (h *Hub) landReply(t *Turn, b []byte) bool {
 	sh.mu.Unlock()
 	h.replied(t, p, first, &wire.Reply{From: v.Agent, Payload: v.Payload, More: v.More, Err: v.Err})
 	return true
+}
+
+// farShard finds requests by what other nodes call them.
+type farShard struct {
+	mu sync.Mutex
+	m  map[farKey]*pending
+}
+
+func (h *Hub) farShard(k farKey) *farShard { return &h.farAsks[k.number%shards] }
+
+func (h *Hub) farAsk(k farKey) *pending {
+	sh := h.farShard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.m[k]
+}
+
+func (h *Hub) fileFar(p *pending) {
+	sh := h.farShard(p.far)
+	sh.mu.Lock()
+	sh.m[p.far] = p
+	sh.mu.Unlock()
+}
+
+func (h *Hub) forgetFar(p *pending) {
+	sh := h.farShard(p.far)
+	sh.mu.Lock()
+	if sh.m[p.far] == p {
+		delete(sh.m, p.far)
+	}
+	sh.mu.Unlock()
+}
+
+// requestsLeft ends the requests that a node was asked or had asked.
+func (h *Hub) requestsLeft(t *Turn, node string) {
+	var asked, asking []*pending
+	for i := range h.requests {
+		sh := &h.requests[i]
+		sh.mu.Lock()
+		for _, p := range sh.m {
+			switch {
+			case p.node == node:
+				asked = append(asked, p)
+			case p.far.node == node || p.movedTo == node:
+				asking = append(asking, p)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	for _, p := range asked {
+		h.breakOff(t, p, &wire.Error{Code: wire.Unavailable, Message: "the node of the agent that was asked is gone; whether the request was carried out is not known"}, false)
+	}
+	for _, p := range asking {
+		if h.finish(p) {
+			p.callOff(t)
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"iter"
 	"slices"
 	"time"
 
@@ -258,71 +257,6 @@ func (h *Hub) handedOver(p *parkedMessage, s *Session, others []*Session) {
 	}
 }
 
-// sendMailAlong posts what waits in the mailbox for this session: its own copies, and
-// what the agent's sessions share. Others of the agent that are here keep theirs. It
-// returns how many letters the session is not whole without.
-func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) (owed uint64) {
-	agent := s.agent.name
-	s.agent.mu.Lock()
-	alone := len(s.agent.sessions) == 1
-	s.agent.mu.Unlock()
-	now := t.wallMS()
-	var moved, own, copies []*parkedMessage
-	for _, e := range h.mail.Waiting(agent) {
-		p := e.Value
-		if p.only != nil {
-			if p.only == s {
-				own = append(own, p)
-			}
-			continue
-		}
-		p.mu.Lock()
-		mine, had := slices.Contains(p.holders, s), slices.Contains(p.had, s) || p.read && !slices.Contains(p.wanted, s)
-		p.mu.Unlock()
-		switch {
-		case had && alone: // it came on another way, and nobody else is here
-			h.mailDone(p)
-		case had, mine, p.ExpiresMS <= now, p.travels():
-		case alone:
-			moved = append(moved, p)
-		default:
-			copies = append(copies, p)
-		}
-	}
-	secret := slices.Clone(s.secret[:])
-	for batch := range batches(moved) {
-		h.postMail(t, node, batch, &parcel.Mail{Secret: secret}, func(t *Turn, ok bool) {
-			if !ok {
-				h.forwardParked(t, agent)
-			}
-		})
-	}
-	for batch := range batches(own) {
-		h.postMail(t, node, batch, &parcel.Mail{Secret: secret, Private: true}, func(*Turn, bool) {})
-	}
-	for batch := range batches(copies) {
-		h.postLetters(t, node, batch, &parcel.Mail{Secret: secret, Private: true}, func(*Turn, bool) {})
-	}
-	return uint64(len(moved) + len(own) + len(copies))
-}
-
-// batches parts parked messages into as many parcels as their size asks for.
-func batches(all []*parkedMessage) iter.Seq[[]*parkedMessage] {
-	return func(yield func([]*parkedMessage) bool) {
-		for len(all) > 0 {
-			n, size := 0, 0
-			for n < len(all) && n < forwardMax && (n == 0 || size+all[n].entry.Bytes <= forwardBytes) {
-				size += all[n].entry.Bytes
-				n++
-			}
-			if !yield(all[:n]) {
-				return
-			}
-			all = all[n:]
-		}
-	}
-}
-
 // moveOut takes a subscription out whose session lives at another node now: nobody
 // left the channel.
 func (c *channel) moveOut(t *Turn, sub *subscription) {
@@ -335,47 +269,4 @@ func (c *channel) moveOut(t *Turn, sub *subscription) {
 		c.drop(sub)
 	}
 	c.forgive(sub)
-}
-
-// sendCopies posts a message to sessions that left a moment ago for a node which has
-// it too: it may have come there before they did. The session itself knows whether
-// it has had the message.
-func (h *Hub) sendCopies(t *Turn, m *letter) {
-	var went []departure
-	d := &h.departed
-	d.mu.RLock()
-	for _, v := range d.m[ownString(m.to)] {
-		if t.clock() < v.until-int64(departureTime)+lateTime && slices.Contains(m.targets, v.node) {
-			went = append(went, v)
-		}
-	}
-	d.mu.RUnlock()
-	if len(went) == 0 {
-		return
-	}
-	msg := wire.Message{Seq: 1, From: m.from, To: string(m.to), Payload: m.payload, MessageID: m.id, TimeMS: m.timeMS, Class: m.class, Headers: m.headers}
-	sealed := wire.Seal(wire.Protobuf, wire.AppendMessage(make([]byte, wire.HeaderRoom, 512), wire.Protobuf, &msg))
-	f := parcel.Frame{Data: sealed, Bare: true}
-	if m.ttl > 0 {
-		f.ExpiresMS = m.timeMS + m.ttl.Milliseconds()
-	}
-	for _, v := range went {
-		h.fleet.Post(v.node, parcel.Append(nil, &parcel.Tail{Secret: v.secret[:], Index: 1, Frames: []parcel.Frame{f}}))
-	}
-}
-
-// sendAfter posts a frame that came for a session after it moved: a cancel, which
-// carries no seq.
-func (s *Session) sendAfter(frame []byte) {
-	s.mu.Lock()
-	node := s.movedTo
-	if node != "" {
-		s.tailN++
-	}
-	n := s.tailN
-	s.mu.Unlock()
-	if node == "" {
-		return
-	}
-	s.hub.fleet.Post(node, parcel.Append(nil, &parcel.Tail{Secret: s.secret[:], Index: n, Frames: []parcel.Frame{{Data: frame, Bare: true}}}))
 }

@@ -13,10 +13,10 @@ const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 // A stamp is the number behind a ULID: 48 bits of time in ms, 80 random ones.
 type stamp struct{ hi, lo uint64 }
 
-// newID makes the ULID of a message. Those of one session grow, wherever it lives
-// and whatever its nodes' clocks say: by them a mailbox knows the order in which messages of one sender were
-// accepted. s is nil for a sender without a session. The
-// string is valid until the next call; who keeps it clones it.
+// newID makes the ULID of a message. Those of one session grow, wherever it lives and
+// whatever its nodes' clocks say: by them a mailbox knows the order in which messages
+// of one sender were accepted. s is nil for a sender without a session. The string is
+// valid until the next call; who keeps it clones it.
 func (t *Turn) newID(s *Session) string {
 	v := stamp{uint64(t.wallMS())<<16 | t.rng.Uint64()&0xffff, t.rng.Uint64()}
 	if s != nil {

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"iter"
+	"slices"
 	"time"
 
 	"agentnet/app/relay/parcel"
@@ -83,4 +85,69 @@ func (a *agent) published() (card, keys []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.card, a.keys
+}
+
+// sendMailAlong posts what waits in the mailbox for this session: its own copies, and
+// what the agent's sessions share. Others of the agent that are here keep theirs. It
+// returns how many letters the session is not whole without.
+func (h *Hub) sendMailAlong(t *Turn, s *Session, node string) (owed uint64) {
+	agent := s.agent.name
+	s.agent.mu.Lock()
+	alone := len(s.agent.sessions) == 1
+	s.agent.mu.Unlock()
+	now := t.wallMS()
+	var moved, own, copies []*parkedMessage
+	for _, e := range h.mail.Waiting(agent) {
+		p := e.Value
+		if p.only != nil {
+			if p.only == s {
+				own = append(own, p)
+			}
+			continue
+		}
+		p.mu.Lock()
+		mine, had := slices.Contains(p.holders, s), slices.Contains(p.had, s) || p.read && !slices.Contains(p.wanted, s)
+		p.mu.Unlock()
+		switch {
+		case had && alone: // it came on another way, and nobody else is here
+			h.mailDone(p)
+		case had, mine, p.ExpiresMS <= now, p.travels():
+		case alone:
+			moved = append(moved, p)
+		default:
+			copies = append(copies, p)
+		}
+	}
+	secret := slices.Clone(s.secret[:])
+	for batch := range batches(moved) {
+		h.postMail(t, node, batch, &parcel.Mail{Secret: secret}, func(t *Turn, ok bool) {
+			if !ok {
+				h.forwardParked(t, agent)
+			}
+		})
+	}
+	for batch := range batches(own) {
+		h.postMail(t, node, batch, &parcel.Mail{Secret: secret, Private: true}, func(*Turn, bool) {})
+	}
+	for batch := range batches(copies) {
+		h.postLetters(t, node, batch, &parcel.Mail{Secret: secret, Private: true}, func(*Turn, bool) {})
+	}
+	return uint64(len(moved) + len(own) + len(copies))
+}
+
+// batches parts parked messages into as many parcels as their size asks for.
+func batches(all []*parkedMessage) iter.Seq[[]*parkedMessage] {
+	return func(yield func([]*parkedMessage) bool) {
+		for len(all) > 0 {
+			n, size := 0, 0
+			for n < len(all) && n < forwardMax && (n == 0 || size+all[n].entry.Bytes <= forwardBytes) {
+				size += all[n].entry.Bytes
+				n++
+			}
+			if !yield(all[:n]) {
+				return
+			}
+			all = all[n:]
+		}
+	}
 }

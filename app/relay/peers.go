@@ -3,7 +3,6 @@ package relay
 import (
 	"hash/maphash"
 	"math/rand/v2"
-	"sync"
 
 	"agentnet/app/relay/parcel"
 	"agentnet/app/wire"
@@ -119,7 +118,8 @@ func (h *Hub) landOutcomes(t *Turn, node string, b []byte) bool {
 	return true
 }
 
-// Joined makes parked messages go to a node that just came.
+// Joined has nothing to do: what is parked for agents of a node that just came goes
+// there as the fleet tells of them.
 func (p peers) Joined(node string) {}
 
 // Left ends what waits for a node that is gone.
@@ -258,63 +258,6 @@ func (p peers) Cut(cut bool) {
 	defer h.giveBack(t)
 	h.cutNotice(t, cut)
 	h.refind(func(c *channel) bool { return c.home != "" })
-}
-
-// requestsLeft ends the requests that a node was asked or had asked.
-func (h *Hub) requestsLeft(t *Turn, node string) {
-	var asked, asking []*pending
-	for i := range h.requests {
-		sh := &h.requests[i]
-		sh.mu.Lock()
-		for _, p := range sh.m {
-			switch {
-			case p.node == node:
-				asked = append(asked, p)
-			case p.far.node == node || p.movedTo == node:
-				asking = append(asking, p)
-			}
-		}
-		sh.mu.Unlock()
-	}
-	for _, p := range asked {
-		h.breakOff(t, p, &wire.Error{Code: wire.Unavailable, Message: "the node of the agent that was asked is gone; whether the request was carried out is not known"}, false)
-	}
-	for _, p := range asking {
-		if h.finish(p) {
-			p.callOff(t)
-		}
-	}
-}
-
-// farShard finds requests by what other nodes call them.
-type farShard struct {
-	mu sync.Mutex
-	m  map[farKey]*pending
-}
-
-func (h *Hub) farShard(k farKey) *farShard { return &h.farAsks[k.number%shards] }
-
-func (h *Hub) farAsk(k farKey) *pending {
-	sh := h.farShard(k)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.m[k]
-}
-
-func (h *Hub) fileFar(p *pending) {
-	sh := h.farShard(p.far)
-	sh.mu.Lock()
-	sh.m[p.far] = p
-	sh.mu.Unlock()
-}
-
-func (h *Hub) forgetFar(p *pending) {
-	sh := h.farShard(p.far)
-	sh.mu.Lock()
-	if sh.m[p.far] == p {
-		delete(sh.m, p.far)
-	}
-	sh.mu.Unlock()
 }
 
 // summary is what other nodes know of an agent: the best state of its live

@@ -209,3 +209,46 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 	}
 	return 0
 }
+
+// sendCopies posts a message to sessions that left a moment ago for a node which has
+// it too: it may have come there before they did. The session itself knows whether
+// it has had the message.
+func (h *Hub) sendCopies(t *Turn, m *letter) {
+	var went []departure
+	d := &h.departed
+	d.mu.RLock()
+	for _, v := range d.m[ownString(m.to)] {
+		if t.clock() < v.until-int64(departureTime)+lateTime && slices.Contains(m.targets, v.node) {
+			went = append(went, v)
+		}
+	}
+	d.mu.RUnlock()
+	if len(went) == 0 {
+		return
+	}
+	msg := wire.Message{Seq: 1, From: m.from, To: string(m.to), Payload: m.payload, MessageID: m.id, TimeMS: m.timeMS, Class: m.class, Headers: m.headers}
+	sealed := wire.Seal(wire.Protobuf, wire.AppendMessage(make([]byte, wire.HeaderRoom, 512), wire.Protobuf, &msg))
+	f := parcel.Frame{Data: sealed, Bare: true}
+	if m.ttl > 0 {
+		f.ExpiresMS = m.timeMS + m.ttl.Milliseconds()
+	}
+	for _, v := range went {
+		h.fleet.Post(v.node, parcel.Append(nil, &parcel.Tail{Secret: v.secret[:], Index: 1, Frames: []parcel.Frame{f}}))
+	}
+}
+
+// sendAfter posts a frame that came for a session after it moved: a cancel, which
+// carries no seq.
+func (s *Session) sendAfter(frame []byte) {
+	s.mu.Lock()
+	node := s.movedTo
+	if node != "" {
+		s.tailN++
+	}
+	n := s.tailN
+	s.mu.Unlock()
+	if node == "" {
+		return
+	}
+	s.hub.fleet.Post(node, parcel.Append(nil, &parcel.Tail{Secret: s.secret[:], Index: n, Frames: []parcel.Frame{{Data: frame, Bare: true}}}))
+}
