@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,9 +21,10 @@ import (
 
 // observe notes in each new page when its largest part was painted, what moved
 // without a hand, and how long after each click or key the next picture came.
-const observe = `window.seen = { lcp: 0, cls: 0, inp: 0, hands: new Set(), slowest: "" };
+const observe = `window.seen = { lcp: 0, cls: 0, inp: 0, hands: new Set(), slowest: "", shifts: [] };
+	const placed = (s) => [s.node?.nodeName, s.node?.id, s.node?.className?.baseVal ?? s.node?.className].filter(Boolean).join(".") + " " + s.previousRect.y + "+" + s.previousRect.height + " to " + s.currentRect.y + "+" + s.currentRect.height;
 	new PerformanceObserver(l => { for (const e of l.getEntries()) seen.lcp = Math.max(seen.lcp, e.startTime) }).observe({ type: "largest-contentful-paint", buffered: true });
-	new PerformanceObserver(l => { for (const e of l.getEntries()) if (!e.hadRecentInput) seen.cls += e.value }).observe({ type: "layout-shift", buffered: true });
+	new PerformanceObserver(l => { for (const e of l.getEntries()) if (!e.hadRecentInput) { seen.cls += e.value; if (seen.shifts.length < 5) seen.shifts.push(Math.round(e.startTime) + " ms: " + e.value.toFixed(3) + " by " + e.sources.map(placed).join(", ")) } }).observe({ type: "layout-shift", buffered: true });
 	new PerformanceObserver(l => { for (const e of l.getEntries()) if (e.interactionId) { seen.hands.add(e.interactionId); if (e.duration > seen.inp) { seen.inp = e.duration; seen.slowest = e.name + " " + (e.target?.tagName ?? "") + ", " + Math.round(e.processingStart - e.startTime) + " ms until its script, which took " + Math.round(e.processingEnd - e.processingStart) } } }).observe({ type: "event", durationThreshold: 16, buffered: true });`
 
 // A pace is how a page felt: milliseconds but for the shift.
@@ -31,7 +33,8 @@ type pace struct {
 	Hands         int // interactions that took 16 ms or more
 	Weight        int // compressed bytes of the page and all that it loads
 	Slowest       string
-	done          int // interactions in all
+	Shifts        []string // the first five, each with when and what moved from where to where
+	done          int      // interactions in all
 }
 
 // use does by real input what can be done on a page without leaving it: keys that
@@ -92,7 +95,7 @@ func (b *browser) pace(url string) (p pace) {
 	b.eval(`[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].reduce((n, e) => n + e.encodedBodySize, 0)`, &p.Weight)
 	weight, done := p.Weight, b.use()
 	b.do("let the last picture come", chromedp.Sleep(300*time.Millisecond))
-	b.eval(`({ LCP: seen.lcp, CLS: seen.cls, INP: seen.inp, Hands: seen.hands.size, Slowest: seen.slowest })`, &p)
+	b.eval(`({ LCP: seen.lcp, CLS: seen.cls, INP: seen.inp, Hands: seen.hands.size, Slowest: seen.slowest, Shifts: seen.shifts })`, &p)
 	p.Weight, p.done = weight, done
 	return p
 }
@@ -161,7 +164,7 @@ func judge(t *testing.T, path string, all []pace, slack float64) {
 		t.Errorf("%s: got %.0f bytes compressed, want 1000 to %.0f", path, weight, most)
 	}
 	if lcp == 0 || lcp > 2000*slack || cls > 0.1 || inp > 200*slack {
-		t.Errorf("%s: got LCP %.0f ms, INP %.0f ms (%s), CLS %.3f, want at most %.0f, %.0f and 0.1", path, lcp, inp, all[0].Slowest, cls, 2000*slack, 200*slack)
+		t.Errorf("%s: got LCP %.0f ms, INP %.0f ms (%s), CLS %.3f (%s), want at most %.0f, %.0f and 0.1", path, lcp, inp, all[0].Slowest, cls, strings.Join(all[len(all)-1].Shifts, "; "), 2000*slack, 200*slack)
 	}
 }
 

@@ -3,6 +3,7 @@ package dash
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,12 +31,28 @@ type firstLook struct {
 	findings []doctor.Finding // that are not fine
 }
 
-// findings are those of the first look that admins are to be shown now; the first one
-// who comes has the server examined, which takes seconds and goes on without them.
-func (b *Board) firstFindings(r *request) []doctor.Finding {
+// A firstSight is what Overview shows of the first look: nothing, that the doctor is
+// still looking, or what was found.
+type firstSight struct {
+	looking  bool
+	findings []doctor.Finding
+}
+
+// titles names what was found in one line, so that the page need not unfold it.
+func (f *firstSight) titles() string {
+	names := make([]string, len(f.findings))
+	for i := range f.findings {
+		names[i] = f.findings[i].Title
+	}
+	return strings.Join(names, ", ")
+}
+
+// firstSight is what admins are to be shown now; the first one who comes has the server
+// examined, which takes seconds and goes on without them.
+func (b *Board) firstSight(r *request) firstSight {
 	s := b.cfg.Sources
 	if r.who.Role < Admin || s.Memory == nil || s.Config == nil {
-		return nil
+		return firstSight{}
 	}
 	x := &b.first
 	x.mu.Lock()
@@ -46,21 +63,21 @@ func (b *Board) firstFindings(r *request) []doctor.Finding {
 		seen, err := s.Memory.Seen(ctx)
 		if err != nil {
 			b.cfg.Logger.Warn("whether the first look was put away could not be read", "error", err)
-			return nil
+			return firstSight{}
 		}
 		x.known, x.seen = true, seen
 	}
 	if x.seen {
-		return nil
+		return firstSight{}
 	}
 	if !x.looked {
 		select {
 		case x.asked <- struct{}{}:
 		default: // somebody looks already
 		}
-		return nil
+		return firstSight{looking: true}
 	}
-	return slices.Clone(x.findings)
+	return firstSight{findings: slices.Clone(x.findings)}
 }
 
 // lookFirst examines the server when the first admin came, once, until ctx ends.

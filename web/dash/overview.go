@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"agentnet/app/doctor"
 	"agentnet/app/relay"
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -32,7 +31,7 @@ type overviewView struct {
 	newcomer []string // commands, while no agent was ever seen
 	operates bool
 	admin    bool
-	found    []doctor.Finding // of the first look
+	first    firstSight
 }
 
 type hotRow struct {
@@ -85,7 +84,7 @@ func (b *Board) overview(r *request) (*view, error) {
 	if now.Stats.Agents == 0 && now.Stats.Accepted == 0 {
 		o.newcomer = b.cfg.Page.commands(b.endpointFor(r))
 	}
-	o.admin, o.found = r.who.Role >= Admin, b.firstFindings(r)
+	o.admin, o.first = r.who.Role >= Admin, b.firstSight(r)
 	parts := []part{
 		{"verdict", overviewVerdict(o)}, {"tiles", overviewTiles(o)}, {"newcomer", overviewNewcomer(o)}, {"headroom", overviewHeadroom(o)},
 		{"load", overviewChart(o)}, {"hot", overviewHot(o)}, {"regions", overviewRegions(o)},
