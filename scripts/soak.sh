@@ -162,12 +162,15 @@ soak() (
 	echo "== $name:$sizes"
 	export E2E_LONG=1 E2E_BINARY="$work/agentnet" E2E_FIGURES="$work/$name.figures"
 	: >"$E2E_FIGURES"
-	CGO_ENABLED=1 go test -c -o "$work/long.test" "./$package"
+	CGO_ENABLED=1 go test -c -o "$work/long.test" "./$package" || return 1
 	load=$(cut -d' ' -f1 /proc/loadavg)
-	code=0
 	# shellcheck disable=SC2086 # pin is empty or several words
-	(cd "$package" && $pin "$work/long.test" -test.run "^($test)\$" -test.timeout 60m -test.v) >"$work/$name.log" 2>&1 || code=$?
-	grep -v -e '^=== ' "$work/$name.log" || true
+	(
+		cd "$package"
+		$pin "$work/long.test" -test.run "^($test)\$" -test.timeout 60m -test.v && code=0 || code=$?
+		echo "$code" >"$work/code"
+	) 2>&1 | tee "$work/$name.log" | grep --line-buffered -v -e '^=== ' || true
+	code=$(cat "$work/code")
 	{
 		echo
 		echo "## $(date -u '+%Y-%m-%d %H:%M') UTC, commit $commit"

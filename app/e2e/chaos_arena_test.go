@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -30,6 +31,20 @@ func number(t testing.TB, variable string, short int) int {
 		t.Fatalf("%s: %q is not a number above 0", variable, text)
 	}
 	return n
+}
+
+// perSecond reads how much each agent does in a second, which may be less than one thing.
+func perSecond(t testing.TB, variable string, short float64) float64 {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return short
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(v > 0 && v <= 1e6) {
+		t.Fatalf("%s: %q is not a number above 0, a million at most", variable, text)
+	}
+	return v
 }
 
 // long says that the scenario runs in its long form.
@@ -91,13 +106,15 @@ type arena struct {
 	proxy   *link.Proxy
 	record  *record
 	started time.Time
-	calm    atomic.Bool // no more faults, no more messages
-	gentle  bool        // agents neither lose connections nor leave by themselves
-	led     bool        // members go to the nodes that they are told of
-	kills   []int64     // when nodes were killed
+	calm    atomic.Bool   // no more faults, no more messages
+	gentle  bool          // agents neither lose connections nor leave by themselves
+	choose  func() string // a node that takes clients, for those who do without the balancer
+	led     bool          // members go to the nodes that they are told of
+	kills   []int64       // when nodes were killed
 	tcpCuts [cutKinds]atomic.Int64
 	resumes atomic.Int64
 	fresh   atomic.Int64
+	ended   atomic.Int64 // sessions that a raw actor asked for and no node had
 	sent    atomic.Int64
 	got     atomic.Int64
 }
@@ -126,6 +143,24 @@ func (a *arena) now() int64 { return int64(time.Since(a.started)) + 1 }
 
 func agentName(i int) string   { return "e2e/a" + strconv.Itoa(i) }
 func channelName(i int) string { return "e2e/c/" + strconv.Itoa(i) }
+
+// behind is how many agents of a town come in through its balancer. Each of them costs
+// this process three descriptors instead of one, and the largest towns would need
+// more than a process may have.
+const behind = 1000
+
+// door is the address at which agent i comes in, on a way that can be spoilt when it
+// asks for one.
+func (a *arena) door(i int, spoilt bool) string {
+	switch {
+	case a.choose != nil && i >= behind:
+		return cmp.Or(a.choose(), a.p.addr)
+	case spoilt && !a.gentle:
+		return a.proxy.Addr()
+	default:
+		return a.p.addr
+	}
+}
 
 // payload is what one message says: for whom it is (by a secret that nobody else
 // is sent), and who sent it as which number. One in four is long.

@@ -54,15 +54,15 @@ func (m *member) begin() {
 	hearing := -m.life
 	m.mu.Unlock()
 	direct := m.rnd.IntN(2) == 0
-	c, err := client.Dial(context.Background(), client.Config{
+	arriving, cancel := context.WithTimeout(context.Background(), gathering)
+	defer cancel()
+	c, err := client.Dial(arriving, client.Config{
 		URL: m.arena.p.url, Token: m.arena.p.token, Agent: agentName(m.index), Encoding: wire.Encoding(m.rnd.IntN(wire.Encodings)), Patient: true,
 		Backoff: client.Backoff{Min: 20 * time.Millisecond, Max: 300 * time.Millisecond}, CloseTimeout: time.Second,
 		NetDial: func(_ context.Context, _, at string) (net.Conn, error) {
-			addr := m.arena.p.addr
-			if m.arena.led && at != addr {
-				addr = at
-			} else if !direct && !m.arena.calm.Load() {
-				addr = m.arena.proxy.Addr()
+			addr := at
+			if !m.arena.led || at == m.arena.p.addr {
+				addr = m.arena.door(m.index, !direct && !m.arena.calm.Load())
 			}
 			conn, err := dial(addr, 0, 0)
 			if err == nil {

@@ -124,11 +124,7 @@ func (r *rawActor) ensure(rough bool) {
 // connect opens a connection, resumes or begins a session and repeats what had no
 // answer, in order.
 func (r *rawActor) connect(proxied bool) error {
-	addr := r.arena.p.addr
-	if proxied {
-		addr = r.arena.proxy.Addr()
-	}
-	conn, err := dial(addr, 0, 0)
+	conn, err := dial(r.arena.door(r.index, proxied), 0, 0)
 	if err != nil {
 		return err
 	}
@@ -165,6 +161,9 @@ func (r *rawActor) connect(proxied bool) error {
 			delete(r.above, r.base)
 		}
 	} else {
+		if resume != nil {
+			r.arena.ended.Add(1)
+		}
 		again = r.beginLocked(c.Session)
 	}
 	for _, e := range r.waiting {

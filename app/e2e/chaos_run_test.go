@@ -25,7 +25,7 @@ channels: [{match: ["**"], recent_count: 4096, recent_bytes: 8MiB}]
 func TestChaos(t *testing.T) {
 	agents := number(t, "E2E_AGENTS", 60)
 	span := time.Duration(number(t, "E2E_SECONDS", 8)) * time.Second
-	perSecond := float64(number(t, "E2E_RATE", 6))
+	rate := perSecond(t, "E2E_RATE", 6)
 	p := newHouse(t, chaosConfig).start()
 	base := p.baseline()
 	a := newArena(t, p, agents, max(4, agents/25))
@@ -33,9 +33,9 @@ func TestChaos(t *testing.T) {
 	var actors []actor
 	for i := range agents {
 		if i%3 == 0 {
-			actors = append(actors, newMember(a, i, uint64(span), perSecond))
+			actors = append(actors, newMember(a, i, uint64(span), rate))
 		} else {
-			actors = append(actors, newRawActor(a, i, uint64(span), perSecond))
+			actors = append(actors, newRawActor(a, i, uint64(span), rate))
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), span)
@@ -88,6 +88,7 @@ func (a *arena) closeBooks(actors []actor) {
 	last := map[int]uint64{}
 	var ev wire.Event
 	for ch := range a.record.channels {
+		_ = s.conn.SetReadDeadline(time.Now().Add(patience))
 		if err := s.write(&wire.Command{ID: 9, Kind: wire.KindHistory, Channel: []byte(channelName(ch)), Limit: 1, Class: wire.Normal}); err != nil {
 			a.t.Errorf("history: %v", err)
 		}

@@ -51,7 +51,7 @@ func (d *tide) flood(node int, length time.Duration) (most int) {
 // nothing.
 func TestClusterRebalance(t *testing.T) {
 	agents, perS := number(t, "E2E_AGENTS", 240), number(t, "E2E_REBALANCE_PER_S", 2)
-	perSecond := float64(number(t, "E2E_RATE", 1))
+	rate := perSecond(t, "E2E_RATE", 1)
 	redis := redistest.Single(t)
 	own := "redis: " + redis.URL() + "\n"
 	w := newTown(t, strings.Replace(townConfig, "channels:", fmt.Sprintf("rebalance_per_s: %d\nchannels:", perS), 1), own, own, own)
@@ -62,7 +62,7 @@ func TestClusterRebalance(t *testing.T) {
 	var before, after []int
 	var took time.Duration
 	moved := 0
-	a, faults := populate(t, w, agents, perSecond, true, func(a *arena) {
+	a, faults := populate(t, w, agents, rate, true, func(a *arena) {
 		w.start(2)
 		w.ready(2, 15*time.Second)
 		before = d.look(w)

@@ -97,7 +97,7 @@ func (w *town) differing(agents int) string {
 func TestClusterReunion(t *testing.T) {
 	agents, rounds := number(t, "E2E_AGENTS", 60), number(t, "E2E_ROUNDS", 1)
 	hold := time.Duration(number(t, "E2E_SECONDS", 5)) * time.Second
-	perSecond := float64(number(t, "E2E_RATE", 3))
+	rate := perSecond(t, "E2E_RATE", 3)
 	each, links := throughLinks(t, redistest.Single(t), 4)
 	w := newTown(t, townConfig, each...)
 	var longest time.Duration
@@ -105,7 +105,7 @@ func TestClusterReunion(t *testing.T) {
 		ways[0].Silence(yes)
 		ways[1].Cut(yes)
 	}
-	a, faults := populate(t, w, agents, perSecond, true, func(*arena) {
+	a, faults := populate(t, w, agents, rate, true, func(*arena) {
 		for round := range rounds {
 			half := links[2:]
 			if round%2 == 1 { // the half with the first node, which may lead

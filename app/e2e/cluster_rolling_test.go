@@ -22,11 +22,14 @@ overload: {lag_elevated: 1h, lag_degraded: 1h, lag_critical: 1h}
 channels: [{match: ["**"], recent_count: 4096, recent_bytes: 8MiB}]
 `
 
+// gathering is how long all agents of the largest town may take to come in.
+const gathering = time.Minute
+
 // populate lets agents live in a town until act has returned, and checks all that was
 // recorded.
 func populate(t *testing.T, w *town, agents int, perSecond float64, gentle bool, act func(a *arena)) (a *arena, faults []fault) {
 	a = newArena(t, w.gate(), agents, max(4, agents/25))
-	a.gentle, a.led = gentle, w.led
+	a.gentle, a.led, a.choose = gentle, w.led, w.choose
 	var actors []actor
 	for i := range agents {
 		if i%3 == 0 || w.led {
@@ -41,28 +44,80 @@ func populate(t *testing.T, w *town, agents int, perSecond float64, gentle bool,
 	for _, each := range actors {
 		living.Go(func() { each.live(ctx) })
 	}
+	defer a.progress()()
+	waitFor(gathering, func() bool { return a.fresh.Load() >= int64(agents) }, func() {
+		t.Errorf("%v after the start only %d of %d agents have a session", gathering, a.fresh.Load(), agents)
+	})
 	time.Sleep(time.Second) // of ordinary traffic before and after
+	a.stage("everybody is there")
 	act(a)
 	time.Sleep(time.Second)
 	cancel()
-	waitFor(time.Minute, func() bool {
-		for _, each := range actors {
-			if !each.settled() {
-				return false
-			}
-		}
-		return true
-	}, func() { t.Error("a minute after the end not every command was answered") })
+	a.stage("no more is sent")
+	waitFor(time.Minute, func() bool { return unsettled(actors) == 0 }, func() {
+		t.Errorf("a minute after the end %d agents are not connected or wait for answers", unsettled(actors))
+	})
 	a.closeBooks(actors)
 	a.excuseKilled()
+	a.stage("the books are closed")
 	waitFor(20*time.Second, func() bool { faults = a.record.check(); return len(faults) == 0 }, func() {})
 	a.calm.Store(true)
-	living.Wait()
+	a.ends("living", living.Wait)
 	a.report(faults)
-	for _, each := range actors {
-		each.leave()
-	}
+	a.ends("leaving", func() {
+		for _, each := range actors {
+			each.leave()
+		}
+	})
 	return a, faults
+}
+
+// unsettled is how many are not connected or wait for an answer.
+func unsettled(actors []actor) (n int) {
+	for _, each := range actors {
+		if !each.settled() {
+			n++
+		}
+	}
+	return n
+}
+
+// stage tells how far the run is.
+func (a *arena) stage(what string) {
+	a.t.Logf("%v after the start: %s; %d sessions begun, %d resumed, %d asked for in vain, %d commands sent, %d messages received",
+		time.Since(a.started).Round(100*time.Millisecond), what, a.fresh.Load(), a.resumes.Load(), a.ended.Load(), a.sent.Load(), a.got.Load())
+}
+
+// progress tells every ten seconds how far the run is, until the function that it
+// returns is called.
+func (a *arena) progress() (stop func()) {
+	ended := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		beat := time.NewTicker(10 * time.Second)
+		defer beat.Stop()
+		for {
+			select {
+			case <-beat.C:
+				a.stage("it goes on")
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() { close(ended); telling.Wait() }
+}
+
+// ends waits until f returns, and ends the test when it does not in time.
+func (a *arena) ends(what string, f func()) {
+	a.t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+	case <-time.After(2 * gathering):
+		a.t.Fatalf("%s has not ended after %v; SIGQUIT shows where", what, 2*gathering)
+	}
 }
 
 // TestClusterRolling restarts three nodes one after the other under clients with
@@ -70,13 +125,13 @@ func populate(t *testing.T, w *town, agents int, perSecond float64, gentle bool,
 func TestClusterRolling(t *testing.T) {
 	agents := number(t, "E2E_AGENTS", 60)
 	rounds := number(t, "E2E_ROUNDS", 1)
-	perSecond := float64(number(t, "E2E_RATE", 4))
+	rate := perSecond(t, "E2E_RATE", 4)
 	redis := redistest.Single(t)
 	own := "redis: " + redis.URL() + "\n"
 	w := newTown(t, townConfig, own, own, own)
 	begun := time.Now()
 	var longest time.Duration
-	a, faults := populate(t, w, agents, perSecond, true, func(*arena) {
+	a, faults := populate(t, w, agents, rate, true, func(*arena) {
 		for range rounds {
 			longest = max(longest, w.roll(40*time.Second))
 		}
@@ -96,11 +151,11 @@ func TestClusterRolling(t *testing.T) {
 func TestClusterKill(t *testing.T) {
 	agents := number(t, "E2E_AGENTS", 45)
 	rounds := number(t, "E2E_ROUNDS", 2)
-	perSecond := float64(number(t, "E2E_RATE", 4))
+	rate := perSecond(t, "E2E_RATE", 4)
 	redis := redistest.Single(t)
 	own := "redis: " + redis.URL() + "\n"
 	w := newTown(t, townConfig, own, own, own)
-	a, faults := populate(t, w, agents, perSecond, true, func(a *arena) {
+	a, faults := populate(t, w, agents, rate, true, func(a *arena) {
 		for i := range rounds {
 			a.killed(func() { w.empty(i % 3).kill() })
 			time.Sleep(3 * time.Second) // the others find out, and go on

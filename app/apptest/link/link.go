@@ -4,6 +4,7 @@
 package link
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -145,8 +146,12 @@ func (p *Proxy) list() []*Thread {
 func (p *Proxy) accept() {
 	for {
 		near, err := p.ln.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // no descriptor is free: those who wait are taken when one is
+			time.Sleep(10 * time.Millisecond)
+			continue
 		}
 		target := p.target()
 		if p.closed.Load() || target == "" {
