@@ -104,7 +104,7 @@ soak() (
 		test=TestClusterRolling
 		default E2E_AGENTS 5000
 		default E2E_ROUNDS 1
-		default E2E_RATE 1
+		default E2E_RATE 0.5
 		;;
 	killed)
 		test=TestClusterKill

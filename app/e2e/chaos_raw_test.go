@@ -86,13 +86,24 @@ func (r *rawActor) live(ctx context.Context) {
 		r.ensure(true)
 		r.act()
 		r.tick()
-		pause(ctx, time.Duration(r.rnd.ExpFloat64()/r.rate*float64(time.Second)))
+		r.idle(ctx, time.Duration(r.rnd.ExpFloat64()/r.rate*float64(time.Second)))
 	}
 	for !r.arena.calm.Load() {
 		r.ensure(false)
 		r.tick()
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// idle waits until the next act. Who loses the connection comes back before: a slow
+// agent must not stay away for longer than its session is kept.
+func (r *rawActor) idle(ctx context.Context, d time.Duration) {
+	const look = 500 * time.Millisecond
+	for ; d > look && ctx.Err() == nil; d -= look {
+		pause(ctx, look)
+		r.ensure(true)
+	}
+	pause(ctx, d)
 }
 
 func pause(ctx context.Context, d time.Duration) {

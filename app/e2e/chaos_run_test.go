@@ -86,23 +86,13 @@ func (a *arena) closeBooks(actors []actor) {
 	s := a.p.join("e2e/clerk", wire.JSON)
 	defer s.leave()
 	last := map[int]uint64{}
-	var ev wire.Event
 	for ch := range a.record.channels {
-		_ = s.conn.SetReadDeadline(time.Now().Add(patience))
-		if err := s.write(&wire.Command{ID: 9, Kind: wire.KindHistory, Channel: []byte(channelName(ch)), Limit: 1, Class: wire.Normal}); err != nil {
-			a.t.Errorf("history: %v", err)
+		offset, err := lastOffset(s, channelName(ch))
+		if err != nil {
+			a.t.Errorf("history of channel %d: %v", ch, err)
+			return
 		}
-		for answered := false; !answered; {
-			if err := s.read(&ev, func(ev *wire.Event) {
-				if ev.ID == 9 {
-					answered = true
-					last[ch] = ev.OK.Offset
-				}
-			}); err != nil {
-				a.t.Errorf("history: %v", err)
-				return
-			}
-		}
+		last[ch] = offset
 	}
 	for i, each := range actors {
 		hears := each.listens()
@@ -118,6 +108,41 @@ func (a *arena) closeBooks(actors []actor) {
 		if r, ok := each.(*rawActor); ok && r.holes != "" {
 			a.t.Error(r.holes)
 		}
+	}
+}
+
+// lastOffset asks for the offset of the latest publication in a channel. It asks again
+// when it is told to, as who asks for many channels is.
+func lastOffset(s *socket, channel string) (offset uint64, err error) {
+	var ev wire.Event
+	for end := time.Now().Add(patience); ; {
+		_ = s.conn.SetReadDeadline(end)
+		if err := s.write(&wire.Command{ID: 9, Kind: wire.KindHistory, Channel: []byte(channel), Limit: 1, Class: wire.Normal}); err != nil {
+			return 0, err
+		}
+		answered, refusal := false, (*wire.Error)(nil)
+		for !answered {
+			if err := s.read(&ev, func(ev *wire.Event) {
+				if ev.ID != 9 {
+					return
+				}
+				answered, offset = true, ev.OK.Offset
+				if ev.Kind == wire.KindError {
+					e := ev.Error.Err
+					refusal = &e
+				}
+			}); err != nil {
+				return 0, err
+			}
+		}
+		if refusal == nil {
+			return offset, nil
+		}
+		wait := time.Duration(refusal.RetryAfterMS) * time.Millisecond
+		if wait <= 0 || time.Now().Add(wait).After(end) {
+			return 0, refusal
+		}
+		time.Sleep(wait)
 	}
 }
 
