@@ -205,9 +205,10 @@ func (s *Session) deliverLetter(t *Turn, m *letter, parked *parkedMessage) bool 
 	if came && parked == nil && s.hadLately(m.id) { // its old node sent it already
 		return true
 	}
-	// One that is parked here may wait for other sessions of the agent longer than this
-	// one stays: it is not to get it again when it comes back.
-	if came || s.agent.share.Load() > 0 || m.shared && m.ttl > 0 || parked != nil && s.hub.fleet != nil {
+	// Others may have a copy of it: nodes that it went to as well, which the fleet may not
+	// have told of yet (share), or the mailbox here, where it may wait for other sessions
+	// of the agent longer than this one stays.
+	if came || len(m.targets) > 0 || s.agent.share.Load() > 0 || m.shared && m.ttl > 0 || parked != nil && s.hub.fleet != nil {
 		s.noteLately(t, m.id)
 	}
 	entry := replayEntry{parked: parked, order: s.agent.order.Load()}

@@ -18,7 +18,7 @@ const landedMax = 1 << 16
 // outside knows.
 type landed struct {
 	mu   sync.Mutex
-	m    map[uint64]struct{}
+	m    map[uint64]int // the place in the ring
 	ring []uint64
 	next int
 }
@@ -31,16 +31,19 @@ func (l *landed) first(hash uint64) bool {
 		return false
 	}
 	if l.m == nil {
-		l.m = make(map[uint64]struct{})
+		l.m = make(map[uint64]int)
 	}
-	if len(l.ring) < landedMax {
+	at := len(l.ring)
+	if at < landedMax {
 		l.ring = append(l.ring, hash)
 	} else {
-		delete(l.m, l.ring[l.next])
-		l.ring[l.next] = hash
-		l.next = (l.next + 1) % landedMax
+		at, l.next = l.next, (l.next+1)%landedMax
+		if old := l.ring[at]; l.m[old] == at { // not one that was forgotten and noted anew
+			delete(l.m, old)
+		}
+		l.ring[at] = hash
 	}
-	l.m[hash] = struct{}{}
+	l.m[hash] = at
 	return true
 }
 

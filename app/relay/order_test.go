@@ -209,3 +209,42 @@ func TestLeftBehindIsNotGivenAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestMessageOfTwoNodesIsKnownAtOnce: what went to another node as well is not given
+// again to a session that follows it there, although the fleet had not told yet that the
+// other node holds the agent.
+func TestMessageOfTwoNodesIsKnownAtOnce(t *testing.T) {
+	inNation(t, 2, 1, nil, func(v *nation) {
+		alice, one, two := v.worlds[0].join("alice"), v.worlds[0].join("bob"), v.worlds[0].join("bob")
+		v.settle()
+		v.net.slow("n2", "n1", 300*time.Millisecond)
+		one.drop()
+		one = v.worlds[1].back(one, 0)
+		if !one.hello.Resumed {
+			t.Fatal("the first did not move")
+		}
+		one.drop()
+		time.Sleep(450 * time.Millisecond) // n1 has let go, and was not told where the agent is
+		if n := len(v.net.nodes["n1"].Hosts(nil, "bob")); n != 0 {
+			t.Fatalf("n1 knows %d hosts, want none yet", n)
+		}
+		want := numbered(v, alice, "bob", 0, 3)
+		v.settle()
+		if got := datas(only(two.take(), wire.KindMessage)); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		two.tell(&wire.Command{Kind: wire.KindAck, Seq: 3})
+		time.Sleep(time.Second)
+		two.drop()
+		two = v.worlds[1].back(two, 3)
+		time.Sleep(time.Second)
+		v.settle()
+		if got := datas(only(two.take(), wire.KindMessage)); !two.hello.Resumed || len(got) > 0 {
+			t.Errorf("after its move the second got %q again", got)
+		}
+		one = v.worlds[1].back(one, 0)
+		if got := datas(only(one.take(), wire.KindMessage)); !slices.Equal(got, want) {
+			t.Errorf("the first got %q, want %q", got, want)
+		}
+	})
+}
