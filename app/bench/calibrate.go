@@ -21,6 +21,9 @@ const (
 	calibrateRate  = 4000
 	calibrateTime  = 8 * time.Second
 	maxAnswer      = 1 << 20
+	// leastBytes is what no connection can be smaller than: the relay's record of a
+	// session alone takes more. Less was measured in memory that was free already.
+	leastBytes = 1 << 10
 )
 
 // measuredCapacity is the body of POST /v1/scaling/capacity.
@@ -38,6 +41,9 @@ type measuredCapacity struct {
 func (c *Command) calibrate(ctx context.Context, stdout io.Writer) error {
 	if c.Token == "" {
 		return errors.New("calibrate: give a token with the role admin in AGENTNET_TOKEN")
+	}
+	if err := c.allowed(ctx); err != nil {
+		return err
 	}
 	idle, direct := c.Options, c.Options
 	idle.Mode, direct.Mode = ModeIdle, ModeDirect
@@ -79,17 +85,42 @@ func measuredOf(idle, direct *Report) (m measuredCapacity, err error) {
 	}
 	m = measuredCapacity{BytesPerConnection: idle.Memory.PerConnection, BaseBytes: float64(idle.Memory.Before),
 		MicrosPerMessage: direct.CPU.PerDelivery, SeenConnections: float64(idle.Connect.Connections), SeenMessages: direct.DeliveriesPS}
-	if m.BytesPerConnection <= 0 || m.MicrosPerMessage <= 0 {
+	if m.BytesPerConnection < leastBytes || m.MicrosPerMessage <= 0 {
 		return m, fmt.Errorf("calibrate: %.0f bytes a connection and %.1f µs a message are no measurement: repeat it on a calmer machine, with more --connections or a higher --rate", m.BytesPerConnection, m.MicrosPerMessage)
 	}
 	return m, nil
 }
 
+// allowed asks before the measuring, which takes a while, whether this token may tell
+// its result: figures of nothing are refused to an admin as invalid, to others as not
+// theirs to give.
+func (c *Command) allowed(ctx context.Context) error {
+	status, _, detail, err := c.post(ctx, measuredCapacity{})
+	if err == nil && (status == http.StatusUnauthorized || status == http.StatusForbidden) {
+		err = fmt.Errorf("calibrate: the server would not take the result (%s): give a token with the role admin in AGENTNET_TOKEN", detail)
+	}
+	return err
+}
+
 // tell sends the figures to the server and returns what it made of them.
 func (c *Command) tell(ctx context.Context, m measuredCapacity) (string, error) {
+	status, summary, detail, err := c.post(ctx, m)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("calibrate: the server does not take it: %d %s: %s", status, http.StatusText(status), detail)
+	}
+	return summary, err
+}
+
+// post sends figures and returns the answer.
+func (c *Command) post(ctx context.Context, m measuredCapacity) (status int, summary, detail string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("calibrate: tell the server: %w", err)
+		}
+	}()
 	body, err := json.Marshal(m)
 	if err != nil {
-		return "", fmt.Errorf("calibrate: %w", err)
+		return 0, "", "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -99,14 +130,14 @@ func (c *Command) tell(ctx context.Context, m measuredCapacity) (string, error) 
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v1/scaling/capacity", bytes.NewReader(body))
 	if err != nil {
-		return "", fmt.Errorf("calibrate: %w", err)
+		return 0, "", "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+c.Token)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("calibrate: tell the server: %w", err)
+		return 0, "", "", err
 	}
 	defer resp.Body.Close()
 	var answer struct {
@@ -118,10 +149,7 @@ func (c *Command) tell(ctx context.Context, m measuredCapacity) (string, error) 
 		err = json.Unmarshal(raw, &answer)
 	}
 	if err != nil {
-		return "", fmt.Errorf("calibrate: the server answers %s: %w", resp.Status, err)
+		return 0, "", "", fmt.Errorf("it answers %s: %w", resp.Status, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("calibrate: the server does not take it: %s: %s", resp.Status, answer.Detail)
-	}
-	return answer.Summary, nil
+	return resp.StatusCode, answer.Summary, answer.Detail, nil
 }
