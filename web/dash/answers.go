@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"agentnet/app/scale"
 	"agentnet/app/scale/watch"
@@ -93,7 +94,15 @@ func (b *Board) applyAdvice(r *request) error {
 	if err != nil {
 		return r.report("/capacity", "", err)
 	}
-	return b.order(r, "/capacity", "The change is in force.", *card.apply)
+	reason := strings.TrimSpace(r.c.FormValue("reason"))
+	if len(reason) > 200 || !utf8.ValidString(reason) {
+		return r.report("/capacity", "", errors.New("reason: longer than 200 bytes, or not UTF-8"))
+	}
+	change := *card.apply
+	if reason != "" {
+		change.Reason += ": " + reason
+	}
+	return b.order(r, "/capacity", "The change is in force.", change)
 }
 
 // actCommand lets the engine carry out what it advises.

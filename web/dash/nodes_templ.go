@@ -84,9 +84,9 @@ func nodesPage(v *nodesView) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var3 string
-			templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(v.skew + " Nodes even out by themselves, slowly. Here you can send clients of a node away at once: each is told where to go, and resumes there.")
+			templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs("Nodes even out by themselves, slowly. Here you can send clients of a node away at once: each is told where to go, and resumes there.")
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `web/dash/nodes.templ`, Line: 19, Col: 165}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `web/dash/nodes.templ`, Line: 19, Col: 155}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var3))
 			if templ_7745c5c3_Err != nil {

@@ -74,7 +74,7 @@
   // the word by which the server knows ours; the page itself has it.
   const word = document.querySelector("meta[name=agentnet-form]");
   document.addEventListener("submit", (e) => {
-    const ask = e.target.dataset.ask, field = e.target.querySelector("input[name=form]");
+    const ask = e.submitter?.dataset.ask ?? e.target.dataset.ask, field = e.target.querySelector("input[name=form]");
     if (ask && !confirm(ask)) e.preventDefault();
     else if (field && word && !field.value) field.value = word.content;
   });
