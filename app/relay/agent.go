@@ -21,6 +21,7 @@ type agent struct {
 	name string
 
 	online   atomic.Int32 // sessions that have a socket
+	share    atomic.Int32 // how many other nodes hold it too
 	messages limit.Bucket
 	traffic  limit.Bucket
 	queries  limit.Bucket
@@ -30,12 +31,20 @@ type agent struct {
 	mu       sync.Mutex
 	sessions []*Session
 	order    atomic.Uint64 // grows with each session that joins: who was there when a message came
-	card     []byte
-	keys     []byte
-	ring     []ringKey    // dedup keys, when there are other nodes
-	share    atomic.Int32 // how many other nodes hold it too
-	declared bool         // the fleet was told of it
-	told     Host         // and what
+	said     *profile      // nil until it publishes something
+	ring     *keyring      // nil unless there are other nodes
+	told     *Host         // what the fleet was told of it; nil: nothing, or that it is gone
+}
+
+// A profile is what an agent publishes of itself.
+type profile struct{ card, keys []byte }
+
+// profile is what the agent said, empty when it said nothing. a.mu must be held.
+func (a *agent) profile() profile {
+	if a.said == nil {
+		return profile{}
+	}
+	return *a.said
 }
 
 // join adds s to the agent of that name; nil when it has maxSessions. s.mu must be
@@ -78,14 +87,15 @@ func (a *agent) part(s *Session) (others []*Session) {
 	if len(a.sessions) > 0 {
 		return slices.Clone(a.sessions)
 	}
-	h.profileBytes.Add(-int64(len(a.card) + len(a.keys)))
-	a.card, a.keys = nil, nil
+	said := a.profile()
+	h.profileBytes.Add(-int64(len(said.card) + len(said.keys)))
+	a.said = nil
 	if sh.m[a.name] == a {
 		delete(sh.m, a.name)
 		h.agentN.Add(-1)
 		h.historian.left(a.name)
-		if a.declared {
-			a.declared = false
+		if a.told != nil {
+			a.told = nil
 			if !h.departed.owe(a.name) { // else others still send to it here until they know better
 				h.fleet.AgentGone(a.name)
 			}
@@ -192,22 +202,21 @@ func (a *agent) describe(p *wire.Profile) *wire.Error {
 	if len(a.sessions) == 0 {
 		return nil // the session has just ended
 	}
-	more := 0
+	more, said := 0, a.profile()
 	if p.Card != nil {
-		more += len(p.Card) - len(a.card)
+		more += len(p.Card) - len(said.card)
+		said.card = append([]byte(nil), p.Card...)
 	}
 	if p.Keys != nil {
-		more += len(p.Keys) - len(a.keys)
+		more += len(p.Keys) - len(said.keys)
+		said.keys = append([]byte(nil), p.Keys...)
 	}
 	if a.hub.profileBytes.Add(int64(more)) > profileBytesMax && more > 0 {
 		a.hub.profileBytes.Add(-int64(more))
 		return &wire.Error{Code: wire.Overloaded, Message: "profile: all agents together published as much as this node keeps; publish less", RetryAfterMS: 60_000}
 	}
-	if p.Card != nil {
-		a.card = append([]byte(nil), p.Card...)
-	}
-	if p.Keys != nil {
-		a.keys = append([]byte(nil), p.Keys...)
+	if p.Card != nil || p.Keys != nil {
+		a.said = &said
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (k *ticket) arrive(t *Turn, node string) {
 	}
 	head := k.parts[0]
 	s := &Session{hub: h, secret: hashSecret(k.want.Session), who: k.who, enc: l.info.Encoding, link: l, conn: l.conn, state: head.State,
-		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, newest: stampOf(head.Newest), tally: tally{born: t.clock()}, arriving: true, mail: true, replayed: true, from: node, cameAt: t.clock()}
+		beat: msDuration(head.BeatMS), acks: head.Acks, wentAt: head.Went, lost: head.Lost, bornMS: head.BornMS, newest: stampOf(head.Newest), tally: tally{born: t.clock()}, arriving: true, mail: true, replayed: true, journey: &journey{from: node, cameAt: t.clock()}}
 	if !s.state.Valid() {
 		s.state = wire.Available
 	}
@@ -76,7 +76,7 @@ func (k *ticket) arrive(t *Turn, node string) {
 	g := &gathering{left: 1}
 	g.then = func(t *Turn, _ *wire.Error) { s.thank(t, node, k.number) }
 	for _, hash := range head.Lately {
-		s.lately = append(s.lately, late{hash, t.clock()})
+		s.journey.lately = append(s.journey.lately, late{hash, t.clock()})
 	}
 	s.unpack(t, k.parts, others, g)
 	missed := uint64(0)
@@ -140,10 +140,11 @@ func (s *Session) noteFrame(f *parcel.Frame) {
 	if _, err := ev.Read(wire.Protobuf, wire.Body(f.Data)); err != nil || ev.Kind != wire.KindMessage {
 		return
 	}
-	if s.tailed == nil {
-		s.tailed = make(map[string]struct{})
+	j := s.travel()
+	if j.tailed == nil {
+		j.tailed = make(map[string]struct{})
 	}
-	s.tailed[ev.Message.MessageID] = struct{}{}
+	j.tailed[ev.Message.MessageID] = struct{}{}
 }
 
 // parkFrame puts a frame that waited in the old node's mailbox too into this one's.
@@ -197,10 +198,7 @@ func (s *Session) unpackRest(t *Turn, l *link, k *ticket, head *parcel.Handover,
 		}
 		if o.Asked == 0 {
 			s.mu.Lock()
-			if s.served == nil {
-				s.served = make(map[uint64]string)
-			}
-			s.served[o.Number] = from
+			s.travel().serve(o.Number, from)
 			s.mu.Unlock()
 			continue
 		}

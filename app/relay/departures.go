@@ -70,7 +70,7 @@ func (h *Hub) payDebt(agent string, over bool) {
 	if a != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if a.declared {
+		if a.told != nil {
 			return // it came back
 		}
 	}

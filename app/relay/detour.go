@@ -35,22 +35,23 @@ func (d *detour) over(id string) {
 
 // holding says that nothing of the mailbox may be given to the session yet. s.mu must
 // be held.
-func (s *Session) holding() bool { return s.arriving || len(s.detour.wait) > 0 }
+func (s *Session) holding() bool { return s.arriving || s.journey.waits() }
 
 // detours says whether m, which came to this node directly, comes through the old node
 // of the session too, and lets the session wait for that. s.mu must be held.
 func (s *Session) detours(t *Turn, m *letter) bool {
-	if s.from == "" || s.ended {
+	from := s.journey.origin()
+	if from == "" || s.ended {
 		return false
 	}
-	if m.origin == s.from {
-		s.detour.over(m.id)
+	d := &s.journey.detour
+	if m.origin == from {
+		d.over(m.id)
 		return false
 	}
-	if !slices.Contains(m.targets, s.from) || !s.justCame(t) || s.hadLately(m.id) || len(s.detour.wait) == detourMax {
+	if !slices.Contains(m.targets, from) || !s.justCame(t) || s.hadLately(m.id) || len(d.wait) == detourMax {
 		return false
 	}
-	d := &s.detour
 	d.wait, d.since, s.mail = append(d.wait, messageHash(m.id)), t.clock(), true
 	if d.timer == nil {
 		d.timer = &detourTimer{s: s}
@@ -69,12 +70,12 @@ type detourTimer struct {
 func (d *detourTimer) expire(t *Turn, _ *timer) {
 	s := d.s
 	s.mu.Lock()
-	if left := s.detour.since + int64(crossTime); len(s.detour.wait) > 0 && t.clock() < left && !s.ended {
+	if left := s.journey.detour.since + int64(crossTime); s.journey.waits() && t.clock() < left && !s.ended {
 		s.mu.Unlock()
 		s.hub.wheels.arm(&d.timer, left)
 		return
 	}
-	s.detour = detour{}
+	s.journey.detour = detour{}
 	s.mu.Unlock()
 	s.agent.deliverMail(t, s)
 }

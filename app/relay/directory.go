@@ -47,7 +47,8 @@ func (h *Hub) directoryHere(who *Identity, self, match, after string, limit int)
 		}
 		st := a.standing()
 		a.mu.Lock()
-		info := wire.AgentInfo{Agent: name, State: st.state, Sessions: st.sessions, LastActiveMS: st.activeMS, Queue: st.queue, Card: a.card, Keys: a.keys}
+		said := a.profile()
+		info := wire.AgentInfo{Agent: name, State: st.state, Sessions: st.sessions, LastActiveMS: st.activeMS, Queue: st.queue, Card: said.card, Keys: said.keys}
 		a.mu.Unlock()
 		if size += infoOverhead + len(name) + len(info.Card) + len(info.Keys); size > h.answerBytes() && len(out) > 0 {
 			next = names[i-1]

@@ -288,7 +288,7 @@ func (h *Hub) quietest(n int) []*link {
 			return
 		}
 		s.mu.Lock()
-		busy := len(s.asks)*4 + len(s.served)*4 + s.queue.Len() + s.replay.len()
+		busy := len(s.asks)*4 + len(s.journey.toAnswer())*4 + s.queue.Len() + s.replay.len()
 		live := s.link == l && s.live() && !s.arriving
 		s.mu.Unlock()
 		if live {

@@ -214,9 +214,9 @@ func (h *Hub) landCancel(t *Turn, node string, b []byte) bool {
 // has moved since. False: it is not such a request.
 func (s *Session) replyAfar(t *Turn, l *link, c *wire.Command) bool {
 	s.mu.Lock()
-	node, ok := s.served[c.Request]
+	node, ok := s.journey.toAnswer()[c.Request]
 	if ok && !c.More {
-		delete(s.served, c.Request)
+		delete(s.journey.served, c.Request)
 	}
 	s.mu.Unlock()
 	if !ok {

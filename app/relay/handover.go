@@ -212,7 +212,7 @@ func (s *Session) depart(t *Turn, node string, ticket uint64) bool {
 	}
 	subs, asks := s.subs, s.asks
 	s.subs, s.slab, s.asks = nil, nil, nil
-	s.movedTo = node
+	s.travel().movedTo = node
 	s.mu.Unlock()
 
 	sh := h.sessionShard(s.secret)

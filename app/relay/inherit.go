@@ -82,7 +82,7 @@ func (h *Hub) reparkFrame(t *Turn, e replayEntry, enc wire.Encoding, others []*S
 // wasThere says whether a session of the agent had a copy of its own of a message: it
 // was here when that came, or lived at another node when it was accepted.
 func (s *Session) wasThere(order uint64, acceptedMS int64) bool {
-	return s.order <= order || s.from != "" && s.bornMS <= acceptedMS
+	return s.order <= order || s.journey.origin() != "" && s.bornMS <= acceptedMS
 }
 
 // repark puts what an ended session leaves into the mailbox.

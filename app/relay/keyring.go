@@ -10,6 +10,9 @@ import (
 // keyringMax bounds the dedup keys of one agent that go with its sessions.
 const keyringMax = 1024
 
+// A keyring is the dedup keys of an agent, oldest first.
+type keyring struct{ keys []ringKey }
+
 // A ringKey is a dedup key of an agent, for when it moves.
 type ringKey struct {
 	key   []byte
@@ -24,16 +27,23 @@ func (h *Hub) keepKey(agent string, key []byte, e *dedupEntry) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.ring) >= keyringMax {
-		a.ring = slices.Delete(a.ring, 0, keyringMax/4)
+	if a.ring == nil {
+		a.ring = new(keyring)
 	}
-	a.ring = append(a.ring, ringKey{slices.Clone(key), e})
+	r := a.ring
+	if len(r.keys) >= keyringMax {
+		r.keys = slices.Delete(r.keys, 0, keyringMax/4)
+	}
+	r.keys = append(r.keys, ringKey{slices.Clone(key), e})
 }
 
 // keysOf are the keys of an agent that are still remembered, with their answers.
 func (h *Hub) keysOf(a *agent, now int64) (out []parcel.Key) {
+	var ring []ringKey
 	a.mu.Lock()
-	ring := slices.Clone(a.ring)
+	if a.ring != nil {
+		ring = slices.Clone(a.ring.keys)
+	}
 	a.mu.Unlock()
 	for _, k := range ring {
 		e := k.entry

@@ -30,37 +30,42 @@ func messageHash(id string) uint64 {
 // noteLately remembers a message for as long as it may be under way to other nodes.
 // s.mu must be held.
 func (s *Session) noteLately(t *Turn, id string) {
-	now := t.clock()
+	j, now := s.travel(), t.clock()
 	old := 0
-	for old < len(s.lately) && s.lately[old].at < now-lateTime {
+	for old < len(j.lately) && j.lately[old].at < now-lateTime {
 		old++
 	}
-	if len(s.lately)-old >= latelyMax {
+	if len(j.lately)-old >= latelyMax {
 		old += latelyMax / 4
 	}
 	if old > 0 {
-		s.lately = append(s.lately[:0], s.lately[old:]...)
+		j.lately = append(j.lately[:0], j.lately[old:]...)
 	}
-	s.lately = append(s.lately, late{messageHash(id), now})
+	j.lately = append(j.lately, late{messageHash(id), now})
 }
 
 // justCame says whether the session came from another node a moment ago, so that
 // messages may still come on two ways. s.mu must be held.
-func (s *Session) justCame(t *Turn) bool { return s.cameAt != 0 && t.clock() < s.cameAt+lateTime }
+func (s *Session) justCame(t *Turn) bool {
+	return s.journey.origin() != "" && t.clock() < s.journey.cameAt+lateTime
+}
 
 // hadLately says whether a session that just came from another node has had a message
 // there. s.mu must be held.
 func (s *Session) hadLately(id string) bool {
-	if _, ok := s.tailed[id]; ok {
+	if s.journey == nil {
+		return false
+	}
+	if _, ok := s.journey.tailed[id]; ok {
 		return true
 	}
 	hash := messageHash(id)
-	return slices.ContainsFunc(s.lately, func(v late) bool { return v.hash == hash })
+	return slices.ContainsFunc(s.journey.lately, func(v late) bool { return v.hash == hash })
 }
 
 // latelyHashes are those messages. s.mu must be held.
 func (s *Session) latelyHashes() (out []uint64) {
-	for _, v := range s.lately {
+	for _, v := range s.journey.recent() {
 		out = append(out, v.hash)
 	}
 	return out

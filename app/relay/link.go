@@ -46,22 +46,21 @@ type link struct {
 	beat   timer        // authentication deadline, then the heartbeat
 	pinged atomic.Bool
 	cut    atomic.Bool // the session closed it as a slow consumer: nothing more is read from it
+	shard  uint8       // its place in the hub's linkSet
 
 	// mu is held while frames of this connection are handled. It comes before
 	// every other lock.
-	mu       sync.Mutex
-	state    linkState
-	session  *Session
-	backlog  [][]byte
-	bad      int
-	badSince int64
-	gone     bool // Closed was called
-	refused  strikes
-	heard    uint64 // frames that were understood, for the census
-	known    uint64 // the last of the hub's endings that the identity can have been checked against
-
-	authenticated bool  // counted so by the gate
-	shard         uint8 // its place in the hub's linkSet
+	mu            sync.Mutex
+	state         linkState
+	gone          bool // Closed was called
+	authenticated bool // counted so by the gate
+	bad           int32
+	badSince      int64
+	session       *Session
+	backlog       [][]byte
+	refused       strikes
+	heard         uint64 // frames that were understood, for the census
+	known         uint64 // the last of the hub's endings that the identity can have been checked against
 }
 
 // Accept begins a connection that Admit let in. The socket's owner calls the

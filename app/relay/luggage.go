@@ -60,7 +60,7 @@ func (s *Session) openAsks(now int64) (out []parcel.Open) {
 func (s *Session) openServed(now int64) (out []parcel.Open) {
 	h := s.hub
 	s.mu.Lock()
-	for number, node := range s.served {
+	for number, node := range s.journey.toAnswer() {
 		out = append(out, parcel.Open{Number: number, Node: node})
 	}
 	s.mu.Unlock()
@@ -84,7 +84,8 @@ func (s *Session) openServed(now int64) (out []parcel.Open) {
 func (a *agent) published() (card, keys []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.card, a.keys
+	said := a.profile()
+	return said.card, said.keys
 }
 
 // sendMailAlong posts what waits in the mailbox for this session: its own copies, and

@@ -299,7 +299,7 @@ func (a *agent) declare() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	state, live, all := a.sum()
-	if !a.declared {
+	if a.told == nil {
 		a.share.Store(int32(len(f.Hosts(nil, a.name))))
 	}
 	if all == 0 { // part has told that it is gone
@@ -308,8 +308,8 @@ func (a *agent) declare() {
 	if live == 0 {
 		state, live = wire.Offline, all
 	}
-	if now := (Host{State: state, Sessions: live}); !a.declared || a.told != now {
-		a.declared, a.told = true, now
+	if now := (Host{State: state, Sessions: live}); a.told == nil || *a.told != now {
+		a.told = &now
 		f.AgentHere(a.name, state, live)
 	}
 }

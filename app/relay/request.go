@@ -311,7 +311,7 @@ func (p *pending) callOff(t *Turn) {
 		return
 	}
 	s.mu.Lock()
-	if s.movedTo != "" {
+	if s.journey.destination() != "" {
 		s.mu.Unlock()
 		buf := wire.AppendCancel(make([]byte, wire.HeaderRoom, 64), wire.Protobuf, p.number)
 		s.sendAfter(wire.Seal(wire.Protobuf, buf))

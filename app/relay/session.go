@@ -35,52 +35,43 @@ type Session struct {
 
 	// mu guards the rest. It comes after link.mu, agent.mu and channel.mu, and
 	// nothing is locked while it is held but the hub's timers.
+	// The small ones stand together: an idle agent costs what this struct does.
 	mu        sync.Mutex
 	who       *Identity
-	enc       wire.Encoding
 	link      *link // nil while the socket is gone
 	conn      Conn  // the link's
 	queue     queue.Queue
+	enc       wire.Encoding
 	full      bool // the socket has a rest to send: nothing is written before writable
 	due       uint8
 	ended     bool
-	endWait   bool // an orderly end is on its way; no resume
-	mail      bool // parked messages wait for room in the queue
-	hadMail   bool // a copy may wait in the mailbox for this session alone
-	replayed  bool // kept messages were replayed, and their senders are not told yet
+	endWait   bool         // an orderly end is on its way; no resume
+	mail      bool         // parked messages wait for room in the queue
+	hadMail   bool         // a copy may wait in the mailbox for this session alone
+	replayed  bool         // kept messages were replayed, and their senders are not told yet
+	acks      bool         // the client acknowledges
+	arriving  bool         // it came from another node, which has not let go of it yet
+	blind     bool         // direct frames may have been lost while it was away
+	onTime    uint8        // heartbeats in a row that came in time
+	crossingN atomic.Int32 // own messages on their way to other nodes
 	state     wire.AgentState
 	replay    replay
 	lost      uint64 // direct frames that came while detached and found no room
 	slab      []byte
 	subs      []*subscription
-	late      []*subscription     // those with something in the queue
-	asks      []*pending          // own requests that wait for a reply
-	acks      bool                // the client acknowledges
-	wentAt    uint64              // replay.last when the socket was lost
-	bytes     int64               // what Stats.QueueBytes counts for this session
-	frames    int64               // and Stats.QueueFrames
-	beat      time.Duration       // heartbeat interval
-	onTime    uint8               // heartbeats in a row that came in time
-	goneAt    int64               // when the socket was lost
-	fullAt    int64               // when the socket stopped taking
-	leaving   *leaving            // it is being handed to another node
-	movedTo   string              // it was
-	tailN     uint64              // frames that were sent after it
-	arriving  bool                // it came from another node, which has not let go of it yet
-	from      string              // that node
-	cameAt    int64               // and when
-	owed      uint64              // letters that it is not whole without, once its tail is here
-	tailHere  bool                // it is
-	letters   uint64              // those that came
-	detour    detour              // messages that come through its old node too
-	tailed    map[string]struct{} // messages of its tail, which may be in the mailbox too
-	blind     bool                // direct frames may have been lost while it was away
-	bornMS    int64               // when it began, wall clock
-	lately    []late              // messages of the last seconds, while other nodes hold the agent too
-	served    map[uint64]string   // requests to answer that another node numbered, when the session moved
-	crossingN atomic.Int32        // own messages on their way to other nodes
-	timer     timer               // resume window while detached, slow deadline while full
-	tally     tally               // what the census tells of it
+	late      []*subscription // those with something in the queue
+	asks      []*pending      // own requests that wait for a reply
+	wentAt    uint64          // replay.last when the socket was lost
+	bytes     int64           // what Stats.QueueBytes counts for this session
+	frames    int64           // and Stats.QueueFrames
+	beat      time.Duration   // heartbeat interval
+	goneAt    int64           // when the socket was lost
+	fullAt    int64           // when the socket stopped taking
+	leaving   *leaving        // it is being handed to another node
+	journey   *journey        // of a session that moves, else nil
+	bornMS    int64           // when it began, wall clock
+	timer     timer           // resume window while detached, slow deadline while full
+	tally     tally           // what the census tells of it
 }
 
 // deliverable says whether messages are handed to the session at once. s.mu must

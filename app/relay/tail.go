@@ -37,7 +37,7 @@ func (h *Hub) landTail(t *Turn, node string, b []byte) bool {
 		}
 	case v.Refused:
 		s.mu.Lock()
-		mine := s.arriving && s.from == node
+		mine := s.arriving && s.journey.origin() == node
 		s.mu.Unlock()
 		if mine {
 			s.closeFor(t, wire.CloseGoingAway, "the session is back at its old node")
@@ -70,7 +70,7 @@ func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 	var over []uint64
 	if tail != nil {
 		s.lost += tail.Lost
-		s.tailHere, s.owed = true, tail.Owed
+		s.journey.tailHere, s.journey.owed = true, tail.Owed
 		for i := range tail.Frames {
 			if id := s.takeFrame(t, &tail.Frames[i]); id != 0 {
 				over = append(over, id)
@@ -80,7 +80,7 @@ func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 	if lost {
 		s.tellBlind(t)
 	}
-	whole := lost || s.letters >= s.owed
+	whole := lost || s.journey.letters >= s.journey.owed
 	var ended []*pending
 	for _, p := range s.asks {
 		if slices.Contains(over, p.askID) {
@@ -99,9 +99,11 @@ func (s *Session) arrived(t *Turn, tail *parcel.Tail, lost bool) {
 // mailCame notes a letter that came along with the session.
 func (s *Session) mailCame(t *Turn, id string) {
 	s.mu.Lock()
-	s.detour.over(id)
-	s.letters++
-	whole := s.arriving && !s.ended && s.tailHere && s.letters >= s.owed
+	s.journey.over(id)
+	if s.arriving {
+		s.journey.letters++
+	}
+	whole := s.arriving && !s.ended && s.journey.whole()
 	s.mu.Unlock()
 	if whole {
 		s.whole(t)
@@ -116,7 +118,7 @@ func (s *Session) whole(t *Turn) {
 	s.agent.declare()
 	s.agent.deliverMail(t, s)
 	s.mu.Lock()
-	s.tailed = nil
+	s.journey.tailed = nil
 	s.mu.Unlock()
 }
 
@@ -152,7 +154,7 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 	switch ev.Kind {
 	case wire.KindMessage:
 		v := &ev.Message
-		s.detour.over(v.MessageID)
+		s.journey.over(v.MessageID)
 		if f.Bare && s.hadLately(v.MessageID) {
 			return 0
 		}
@@ -166,8 +168,8 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 				return 0
 			}
 		}
-		if s.tailed != nil {
-			s.tailed[v.MessageID] = struct{}{}
+		if s.journey != nil && s.journey.tailed != nil {
+			s.journey.tailed[v.MessageID] = struct{}{}
 		}
 		s.noteLately(t, v.MessageID)
 		give(v.Class, replayEntry{order: s.agent.order.Load(), expires: f.ExpiresMS}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
@@ -176,10 +178,7 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 		})
 	case wire.KindRequest:
 		v := &ev.Request
-		if s.served == nil {
-			s.served = make(map[uint64]string)
-		}
-		s.served[v.Request] = s.from
+		s.travel().serve(v.Request, s.journey.origin())
 		give(wire.Normal, replayEntry{}, func(dst []byte, enc wire.Encoding, seq uint64) []byte {
 			v.Seq = seq
 			return wire.AppendRequest(dst, enc, v)
@@ -200,7 +199,7 @@ func (s *Session) takeFrame(t *Turn, f *parcel.Frame) (ended uint64) {
 			return wire.AppendReceipt(dst, enc, v)
 		})
 	case wire.KindCancel:
-		delete(s.served, ev.CancelRequest)
+		delete(s.journey.toAnswer(), ev.CancelRequest)
 		if s.live() {
 			t.frame = wire.AppendCancel(t.room(), s.enc, ev.CancelRequest)
 			s.push(t, s.keep(wire.Seal(s.enc, t.frame)), wire.High)
@@ -241,11 +240,11 @@ func (h *Hub) sendCopies(t *Turn, m *letter) {
 // carries no seq.
 func (s *Session) sendAfter(frame []byte) {
 	s.mu.Lock()
-	node := s.movedTo
+	node, n := s.journey.destination(), uint64(0)
 	if node != "" {
-		s.tailN++
+		s.journey.tailN++
+		n = s.journey.tailN
 	}
-	n := s.tailN
 	s.mu.Unlock()
 	if node == "" {
 		return

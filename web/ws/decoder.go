@@ -15,23 +15,24 @@ type decoder struct {
 	accept  byte // opText or opBinary: the type of message that the subprotocol has
 	deflate bool // RSV1 may be set on the first frame of a message
 
-	head  [maxHead]byte // a header of which something is still to come
 	headN uint8
+	head  [maxHead]byte // a header of which something is still to come
 
 	// The frame whose payload is being read.
 	inFrame bool
 	fin     bool
 	op      byte
-	key     uint32
-	left    int // payload bytes still to come
 
 	// The message of which a part has come.
 	inMessage bool
 	deflated  bool
-	msg       []byte // from bufs, nil while nothing is kept
-	ctl       []byte // the same for a control frame
-	lentMsg   bool   // msg was returned by next and is over
+	lentMsg   bool // msg was returned by next and is over
 	lentCtl   bool
+
+	key  uint32 // the frame's
+	left int    // payload bytes of the frame still to come
+	msg  []byte // from bufs, nil while nothing is kept
+	ctl  []byte // the same for a control frame
 }
 
 // An event is what next has found.

@@ -88,6 +88,7 @@ type loop struct {
 // An entrant is a connection on its way into the loop.
 type entrant struct {
 	c     *loopConn
+	info  relay.ConnInfo
 	early []byte
 }
 
@@ -264,7 +265,7 @@ func (l *loop) hear() {
 	l.mu.Unlock()
 	for i, e := range arrivals {
 		arrivals[i] = entrant{}
-		l.welcome(e.c, e.early)
+		l.welcome(e)
 	}
 	for i, c := range attend {
 		attend[i] = nil
@@ -304,14 +305,14 @@ func (l *loop) tell(o order) {
 }
 
 // enter hands a connection in. It is false when the loop has ended.
-func (l *loop) enter(c *loopConn, early []byte) bool {
+func (l *loop) enter(e entrant) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
 		return false
 	}
 	l.load.connections.Add(1)
-	l.arrivals = append(l.arrivals, entrant{c, early})
+	l.arrivals = append(l.arrivals, e)
 	l.ring()
 	return true
 }
@@ -344,6 +345,6 @@ func (l *loop) finish() {
 	for _, e := range arrivals {
 		unix.Close(e.c.fd)
 		l.load.connections.Add(-1)
-		l.srv.cfg.Hub.Unadmit(e.c.info.Addr)
+		l.srv.cfg.Hub.Unadmit(e.info.Addr)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"agentnet/app/relay"
 	"agentnet/app/wire"
 
 	"golang.org/x/sys/unix"
@@ -16,29 +15,28 @@ import (
 type loopConn struct {
 	link
 	loop *loop
-	info relay.ConnInfo
 
 	// Owned by the loop.
+	deadline  int64  // ms, when isLimited
 	slot      uint32 // tells this connection from others that had its descriptor
 	queued    bool   // in loop.ending
 	isLimited bool   // in loop.limited
 	isPartial bool   // in loop.partial
-	deadline  int64  // ms, when isLimited
 
 	sent atomic.Bool // our close frame was written or is kept; set under mu
 
 	mu     sync.Mutex
-	fd     int // -1 when it is closed; the loop alone changes it, and reads it freely
-	broken bool
-	armed  bool           // the loop is told when the socket takes more
+	fd     int            // -1 when it is closed; the loop alone changes it, and reads it freely
 	code   wire.CloseCode // of Close
-	tail   []byte         // lent by bufs; what the socket has not taken
-	tailAt int            // what of tail it has taken since
-	ponged []byte         // lent by bufs; a pong frame that waits for the tail to leave
+	broken bool
+	armed  bool   // the loop is told when the socket takes more
+	tailAt int    // what of tail it has taken since
+	tail   []byte // lent by bufs; what the socket has not taken
+	ponged []byte // lent by bufs; a pong frame that waits for the tail to leave
 }
 
 func newLoopConn(l *loop, fd int, t *ticket) *loopConn {
-	c := &loopConn{loop: l, fd: fd, info: t.info}
+	c := &loopConn{loop: l, fd: fd}
 	c.link = newLink(l.srv, c, &l.load, t.info, t.deflate)
 	return c
 }

@@ -64,7 +64,7 @@ func (ls *loops) take(nc net.Conn, t *ticket, early []byte) (taken, ok bool) {
 		}
 	}
 	c := newLoopConn(least, fd, t)
-	if !least.enter(c, early) {
+	if !least.enter(entrant{c, t.info, early}) {
 		unix.Close(fd)
 		return true, false
 	}

@@ -14,7 +14,8 @@ import (
 // the peer has closed its side, so that the close frame is not lost to a reset.
 
 // welcome registers a socket and introduces it to the relay.
-func (l *loop) welcome(c *loopConn, early []byte) {
+func (l *loop) welcome(e entrant) {
+	c, early := e.c, e.early
 	if l.slot++; int32(l.slot) == 0 {
 		l.slot++
 	}
@@ -24,7 +25,7 @@ func (l *loop) welcome(c *loopConn, early []byte) {
 		l.srv.cfg.Logger.Warn("socket not taken over", "error", err)
 		unix.Close(c.fd)
 		l.load.connections.Add(-1)
-		l.srv.cfg.Hub.Unadmit(c.info.Addr)
+		l.srv.cfg.Hub.Unadmit(e.info.Addr)
 		return
 	}
 	for len(l.conns) <= c.fd {
@@ -32,8 +33,8 @@ func (l *loop) welcome(c *loopConn, early []byte) {
 	}
 	l.conns[c.fd] = c
 	l.count++
-	recv, f := l.srv.accept(c, c.info)
-	c.recv, c.info.Identity = recv, nil
+	recv, f := l.srv.accept(c, e.info)
+	c.recv = recv
 	if f.bad() {
 		c.link.fail(f)
 	}
