@@ -6,7 +6,8 @@
 #   sh scripts/fleet.sh        eleven nodes, 200,000 agents, 20,000 messages a second
 #
 # NODES, PAIRS, RATE (messages a second), SECONDS_LOAD and PROCESSES (of the load
-# generator) make it smaller. BENCH_FLAGS are more flags of the load generator, such
+# generator) make it smaller. The last lines say whether the rate was held with a p95
+# of at most P95_MS (200), and what stopped it when not. BENCH_FLAGS are more flags of the load generator, such
 # as --no-answers. Each node runs on NODE_PROCS processors at a time: what many
 # processes on few cores would spend on waking each other's threads is no property
 # of a fleet. Nodes do not rebalance, since the load generator spreads its connections
@@ -19,6 +20,7 @@ nodes=${NODES:-11}
 pairs=${PAIRS:-100000}
 rate=${RATE:-20000}
 seconds=${SECONDS_LOAD:-60}
+limit=${P95_MS:-200}
 procs=${NODE_PROCS:-1}
 flags=${BENCH_FLAGS:-}
 rebalance=${REBALANCE:-0}
@@ -89,6 +91,42 @@ code=0
 	--duration "${seconds}s" --timeout 10m --concurrency 100 --sources 4 $flags --with "$redis" >"$work/report" 2>"$work/errors" || code=$?
 cat "$work/report" "$work/errors"
 
+# verdict: whether the fleet held the rate with a p95 within the limit, and what stopped
+# it when not. CPU is that of the time of the load, of nodes, Redis and generator.
+verdict() {
+	awk -v asked="$rate" -v limit="$limit" -v cores="$(nproc)" -v code="$code" -v pairs="$pairs" '
+		function ms(value, unit) { return unit == "s" ? value * 1000 : unit == "ms" ? value : value / 1000 }
+		$1 == "connections" { there = $2 }
+		$1 == "direct" {
+			for (i = 2; i <= NF; i++) {
+				if ($i ~ /\/s$/) reached = $i + 0
+				if ($i == "p95") { p95 = ms($(i + 1), $(i + 2)); seen = 1 }
+			}
+		}
+		/^ *lost [0-9]/ { lost = $2 + 0; doubled = $4 + 0; for (i = 1; i < NF; i++) if ($i == "refused") refused = $(i + 1) + 0 }
+		/^ *[0-9]+ × / { why = why (why == "" ? "" : ", ") substr($0, match($0, /[0-9]/)) }
+		/^server CPU|^generator CPU|^beside it/ { cpu += $3 }
+		/other processes took/ { for (i = 1; i <= NF; i++) if ($i ~ /%/) others = $i + 0 }
+		END {
+			if (!seen) { printf "verdict: no figures: the load generator ended with %d before the load; its errors are above\n", code; exit }
+			full = cpu + others >= 90 * cores
+			held = reached >= asked * 0.98 && p95 <= limit && refused == 0 && there >= 2 * pairs
+			printf "verdict: %s: %d connections, %.0f of %d msg/s asked between nodes, p95 %.1f ms (limit %d), lost %d, doubled %d, refused %d; CPU %.0f%% of %d%%", held ? "held" : "NOT held", there, reached, asked, p95, limit, lost, doubled, refused, cpu, 100 * cores
+			if (others > 0) printf ", other processes %.0f%%", others
+			if (!held) {
+				printf "; what stopped it: "
+				if (there < 2 * pairs) printf "only %d of %d connections", there, 2 * pairs
+				else if (full) printf "the %d cores are full", cores
+				else if (refused > 0) printf "messages were refused with CPU left"
+				else printf "neither CPU nor refusals: a wait inside the fleet or its generator"
+				if (why != "") printf " (%s)", why
+			}
+			printf "\n"
+		}' "$work/report"
+	# What the nodes warned of, the most frequent first.
+	grep -hv "no admin yet" "$work"/n*.log | sed -n 's/.*"\?msg"\?[=:]"\([^"]*\)".*/\1/p' | sort | uniq -c | sort -rn | head -n 5 | sed 's/^ */nodes warned: /'
+}
+
 mkdir -p "$results"
 record=$results/fleet.md
 [ -f "$record" ] || printf '# A whole fleet on one machine (scripts/fleet.sh)\n' >"$record"
@@ -102,6 +140,8 @@ record=$results/fleet.md
 	echo
 	sed 's/^/    /' "$work/report" "$work/errors"
 	echo
+	verdict | sed 's/^/    /'
+	echo
 	echo "    node       RSS MB  CPU s in all"
 	n=0
 	for pid in $pids; do
@@ -114,6 +154,6 @@ record=$results/fleet.md
 	done
 } >"$work/record"
 cat "$work/record" >>"$record"
-sed -n '/node  /,$p' "$work/record"
+sed -n '/^    node  /,$p; /^    verdict: /p; /^    nodes warned: /p' "$work/record"
 echo "== recorded in $record"
 exit "$code"
