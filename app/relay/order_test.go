@@ -248,3 +248,39 @@ func TestMessageOfTwoNodesIsKnownAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestMovedMailStaysUntilRead: what was parked and came along with a session stays on
+// disk until it is read, and comes to the agent's next session when this one ends.
+func TestMovedMailStaysUntilRead(t *testing.T) {
+	inNation(t, 2, 1, func(c *Config) { c.Resume = 10 * time.Second }, func(v *nation) {
+		alice, bob := v.worlds[0].join("alice"), v.worlds[0].join("bob")
+		v.settle()
+		bob.drop()
+		v.settle()
+		want := numbered(v, alice, "bob", 0, 3)
+		v.settle()
+		bob = v.worlds[1].back(bob, 0)
+		v.settle()
+		if got := datas(only(bob.take(), wire.KindMessage)); !bob.hello.Resumed || !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if n := v.worlds[1].hub.mail.Count(); n != 3 {
+			t.Errorf("%d are parked where the session is, want 3: none was read", n)
+		}
+		bob.drop()
+		time.Sleep(15 * time.Second) // it does not come back
+		next := v.worlds[0].join("bob")
+		time.Sleep(time.Second)
+		v.settle()
+		if got := datas(only(next.take(), wire.KindMessage)); !slices.Equal(got, want) {
+			t.Errorf("the next session got %q, want %q", got, want)
+		}
+		next.tell(&wire.Command{Kind: wire.KindAck, Seq: 3})
+		v.settle()
+		for i, w := range v.worlds {
+			if n := w.hub.mail.Count(); n != 0 {
+				t.Errorf("%d are left on node %d after the ack", n, i+1)
+			}
+		}
+	})
+}

@@ -160,6 +160,9 @@ func (s *Session) takeMail(t *Turn, now int64) (told []*parkedMessage) {
 			break
 		}
 		if s.justCame(t) && s.hadLately(p.MessageID) { // its old node sent it too
+			if p.heldBy(s) { // with the copy that is parked here: its ack ends that
+				continue
+			}
 			if p.take(s); p.only == s || len(s.agent.sessions) == 1 {
 				s.hub.mailDone(p)
 			}

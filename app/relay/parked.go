@@ -76,6 +76,13 @@ func (p *parkedMessage) hold(s *Session) bool {
 	return true
 }
 
+// heldBy says whether s keeps the message in its replay.
+func (p *parkedMessage) heldBy(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.holders, s)
+}
+
 // miss takes back that s has had the message; false when it is not there any more.
 func (p *parkedMessage) miss(s *Session) bool {
 	p.mu.Lock()
