@@ -119,7 +119,7 @@ func (s *step) finish() {
 		s.st.Changes = s.st.Changes[1:]
 	}
 	d.Late = s.p.Mode == Act && !d.Changed() && s.in.Partial == "" && d.Live != d.Desired && s.overdue()
-	d.Act = s.p.Mode == Act && (d.Changed() || d.Late && now.Sub(s.st.Asked) > s.p.Provision)
+	d.Act = s.p.Mode == Act && (d.Changed() || d.Late && now.Sub(s.st.Asked) > s.p.Provision || s.unasked())
 	if d.Act {
 		s.st.Asked = now
 	}
@@ -127,6 +127,13 @@ func (s *step) finish() {
 		d.Victims = s.in.victims(d.Live - d.Desired)
 	}
 	d.Reason = s.reason()
+}
+
+// unasked reports whether the count that stands was only advised when it changed:
+// whoever lets the engine act now need not wait until it is overdue.
+func (s *step) unasked() bool {
+	n := len(s.st.Changes)
+	return n > 0 && s.in.Partial == "" && s.p.Pause == PauseNone && s.d.Live != s.d.Desired && s.st.Asked.Before(s.st.Changes[n-1].At)
 }
 
 // overdue reports whether the last change should have been carried out by now.

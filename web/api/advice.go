@@ -29,6 +29,7 @@ type AdviceReply struct {
 // ApplyBody names a piece of advice.
 type ApplyBody struct {
 	Advice string `json:"advice" doc:"Which, such as nodes."`
+	Reason string `json:"reason,omitempty" doc:"At most 200 bytes, for the log."`
 }
 
 // adviceRoutes are none where nobody advises.
@@ -93,5 +94,12 @@ func (a *API) applyAdvice(c *fiber.Ctx, id *relay.Identity) error {
 	if p.Apply == nil {
 		return &wire.Error{Code: wire.Conflict, Message: "advice: this change cannot be made while the server runs: copy the lines of change"}
 	}
-	return a.operate(c, id, *p.Apply)
+	if len(b.Reason) > 200 {
+		return &wire.Error{Code: wire.BadFrame, Message: "reason: longer than 200 bytes"}
+	}
+	change := *p.Apply
+	if b.Reason != "" {
+		change.Reason += ": " + b.Reason
+	}
+	return a.operate(c, id, change)
 }
