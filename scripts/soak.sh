@@ -185,7 +185,7 @@ soak() (
 			echo "What failed:"
 			echo
 			sed 's/^- //' "$E2E_FIGURES" >"$work/known"
-			grep -e '_test.go:[0-9]*: ' "$work/$name.log" | grep -v -F -f "$work/known" | cut -c1-400 | head -n 40 | sed 's/^ */    /' || true
+			grep -e '_test.go:[0-9]*: ' "$work/$name.log" | grep -v -e ' after the start: ' | grep -v -F -f "$work/known" | cut -c1-400 | head -n 40 | sed 's/^ */    /' || true
 		fi
 	} >>"$results/soak-$name.md"
 	return "$code"
