@@ -84,36 +84,28 @@ func TestAdviceIsApplied(t *testing.T) {
 	if !strings.Contains(log, "advice was applied") || !strings.Contains(log, `"actor":"token:`) {
 		t.Errorf("got %.2000s, want the change and who made it in the log", log)
 	}
-	audited(t, n, tokens["admin"], "scaling.advice.apply", `"role":"operator"`, "done", "nodes")
+	audited(t, n, tokens["admin"], "scaling.advice.apply", `"role":"operator"`, "done", "policy")
 	audited(t, n, tokens["admin"], "scaling.advice.apply", `"role":"viewer"`, "refused", "")
 }
 
-// audited waits until the audit log has an entry of an action by somebody, and wants
-// its outcome and what it was done to.
+// audited waits until the audit log has an action by somebody with its outcome and,
+// unless that is empty, what it was done to.
 func audited(t *testing.T, n *apptest.Node, token, action, actor, outcome, target string) {
 	t.Helper()
-	var text string
 	soon(t, action+" by "+actor+" is in the audit log", func() bool {
-		_, text = fetch(n.URL+"/v1/audit?limit=100", token, nil)
+		_, text := fetch(n.URL+"/v1/audit?limit=100", token, nil)
 		var reply struct{ Entries []map[string]any }
 		if json.Unmarshal([]byte(text), &reply) != nil {
 			return false
 		}
 		for _, e := range reply.Entries {
 			raw, _ := json.Marshal(e)
-			if e["action"] != action || !strings.Contains(string(raw), actor) {
-				continue
+			if e["action"] == action && e["outcome"] == outcome && strings.Contains(string(raw), actor) && (target == "" || e["target"] == target) {
+				return true
 			}
-			if e["outcome"] != outcome || target != "" && e["target"] != target {
-				t.Errorf("got %s in the audit log, want outcome %s and target %q", raw, outcome, target)
-			}
-			return true
 		}
 		return false
 	})
-	if t.Failed() {
-		t.Logf("audit: %.3000s", text)
-	}
 }
 
 // TestTracesAreAudited: who looks at the envelopes of an agent is in the audit log,
