@@ -158,7 +158,12 @@ func TestOrdersForAnotherNode(t *testing.T) {
 	defer c.Close()
 
 	t.Run("roster", func(t *testing.T) {
-		status, body := fetch(one.URL+"/v1/agents/roster?q=node:two", token, nil)
+		var status int
+		var body string
+		soon(t, "the session is on the other node's roster", func() bool { // its client may know of it first
+			status, body = fetch(one.URL+"/v1/agents/roster?q=node:two", token, nil)
+			return strings.Contains(body, `"matched":1`)
+		})
 		if status != 200 || !strings.Contains(body, `"agent":"lab/a","node":"two"`) || !strings.Contains(body, `"matched":1`) {
 			t.Errorf("got %d %s, want lab/a on two", status, body)
 		}
