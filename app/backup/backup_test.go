@@ -283,13 +283,32 @@ func TestDamageIsFoundBeforeAnythingIsTouched(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")
 			_, err := Restore(t.Context(), RestoreOptions{File: broken, Data: data})
 			if err == nil {
-				t.Fatalf("%s at %d: got no error", name, at)
+				// Deflate says many things in two ways: another distance to the same
+				// bytes, or the bits after the last block. Then nothing is damaged.
+				if !bytes.Equal(inflated(t, bad), inflated(t, whole)) {
+					t.Fatalf("%s at %d: got no error", name, at)
+				}
+				continue
 			}
 			if left, _ := present(data); len(left) > 0 {
 				t.Fatalf("%s at %d: the data directory holds %v", name, at, left)
 			}
 		}
 	}
+}
+
+// inflated is what a gzip file holds, its checksum verified.
+func inflated(t *testing.T, file []byte) []byte {
+	t.Helper()
+	zip, err := gzip.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(zip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func TestAnInterruptedRestoreIsNotServed(t *testing.T) {
