@@ -160,7 +160,9 @@ func (s *Session) takeMail(t *Turn, now int64) (told []*parkedMessage) {
 			break
 		}
 		if s.justCame(t) && s.hadLately(p.MessageID) { // its old node sent it too
-			if p.heldBy(s) { // with the copy that is parked here: its ack ends that
+			// What others may still want stays until it is acknowledged. A copy of its own
+			// goes now: a full mailbox would let later messages overtake.
+			if p.only == nil && p.heldBy(s) {
 				continue
 			}
 			if p.take(s); p.only == s || len(s.agent.sessions) == 1 {
