@@ -34,6 +34,8 @@ type leadership struct {
 	// quiet is until when this node does not take the lead: it has not been there for
 	// long enough to know that nobody leads, should Redis have forgotten.
 	quiet time.Time
+	// forgot is since when Redis knows neither a leader nor any fence; zero: it does.
+	forgot time.Time
 	// told is that the other nodes have heard of this node's lead: before, it leads
 	// nothing, so that they know of it even if Redis forgets it at once.
 	told bool
@@ -102,7 +104,9 @@ func (l *leadership) set(lease Lease) {
 func (l *leadership) wait(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.quiet = time.Now().Add(d)
+	if until := time.Now().Add(d); until.After(l.quiet) {
+		l.quiet = until
+	}
 }
 
 // drop gives up this node's own lead, and takes none for a while.
@@ -271,6 +275,11 @@ func (n *Node) keepLead() {
 			return n.own.medium.del(ctx, leaderKey(n.cfg.Region))
 		case mine:
 			err = n.own.medium.expire(ctx, leaderKey(n.cfg.Region), n.cfg.LeaderLease)
+		case value == "" && n.forgotten(ctx):
+			// Redis lost its memory: the last leader may have renewed its lease later than
+			// this node read it. A leader that sees it leads no longer.
+			n.leader.drop(0)
+			return nil
 		case value == "" && fit && n.leader.vacant():
 			if fence, mine, err = n.takeLead(ctx); err == nil && !mine {
 				return nil // the next turn reads who was faster
@@ -289,6 +298,30 @@ func (n *Node) keepLead() {
 	if err != nil {
 		n.count.leadFaults.Add(1)
 	}
+}
+
+// forgotten says whether Redis lost the fence that was there, and the lease of a
+// leader that nobody here has read may not have run out since that was seen.
+func (n *Node) forgotten(ctx context.Context) bool {
+	if n.leader.highest() == 0 {
+		return false // nobody ever led, as far as is known: the first one need not wait
+	}
+	fence, err := n.own.medium.get(ctx, fenceKey(n.cfg.Region))
+	return n.leader.amnesia(err == nil && fence == "", n.cfg.LeaderLease)
+}
+
+// amnesia notes whether Redis has forgotten, and says whether that is younger than a
+// lease.
+func (l *leadership) amnesia(forgot bool, lease time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !forgot:
+		l.forgot = time.Time{}
+	case l.forgot.IsZero():
+		l.forgot = time.Now()
+	}
+	return forgot && time.Since(l.forgot) < lease
 }
 
 // lead notes who leads and logs a change.
