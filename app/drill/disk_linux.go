@@ -85,7 +85,7 @@ func diskFull(ctx context.Context, s *stage) error {
 	e, isRefusal := errors.AsType[*wire.Error](why)
 	s.check("parking while the disk is full", "is refused with unavailable, never silently", refused > 0 && isRefusal && e.Code == wire.Unavailable, "%d refused: %v", refused, why)
 	promised, missing, twice := got.count()
-	s.check("messages between connected agents", "all arrive, each once", promised > 0 && missing == 0 && twice == 0 && got.refused == 0, "%d sent, %d refused, %d missing, %d twice", promised, got.refused, missing, twice)
+	s.check("messages between connected agents", "all arrive, each once", promised > 0 && missing == 0 && twice == 0 && got.refused == 0, "%d sent, %s, %d missing, %d twice", promised, refusals(got.refusals()), missing, twice)
 	status, err := ask(ctx, n, "/readyz", nil)
 	s.check("readiness", "says that the node is not well", err == nil && status == 503, "%d", status)
 	if err := os.Remove(ballast); err != nil {

@@ -65,11 +65,12 @@ func (s *stage) invite(ctx context.Context, n Node, name, url string, urls ...st
 	return p, nil
 }
 
-// talk sends to each member in turn until ctx ends.
+// talk sends to each member in turn until ctx ends. A message that is under way then
+// still gets its answer: to give up on it would look like a refusal.
 func (p *party) talk(ctx context.Context, from *client.Client, every time.Duration) {
 	for i := 0; ctx.Err() == nil; i++ {
 		g := p.members[i%len(p.members)]
-		_ = g.send(ctx, from)
+		_ = g.send(context.WithoutCancel(ctx), from)
 		_ = rest(ctx, every)
 	}
 }
@@ -95,9 +96,8 @@ func (p *party) totals() (promised, missing, silent, twice, refused int) {
 		if g.gaps.Load() == 0 {
 			silent += mi
 		}
-		g.tally.mu.Lock()
-		refused += g.tally.refused
-		g.tally.mu.Unlock()
+		re, _ := g.tally.refusals()
+		refused += re
 	}
 	return promised, missing, silent, twice, refused
 }
@@ -203,11 +203,14 @@ func (s *stage) settle(ctx context.Context, l *loss) error {
 	s.fact("messages refused while the clients were away", "%d", refused)
 	promised, missing, _, twice, refused = l.left.totals()
 	cuts := l.left.cuts()
-	late := time.Duration(0)
+	late, because := time.Duration(0), error(nil)
 	for _, g := range l.left.members {
 		late = max(late, g.tally.quantile(0.99))
+		if n, why := g.tally.refusals(); n > 0 {
+			because = why
+		}
 	}
-	s.check(l.unhurtParty+": messages", "all arrive, each once", promised > 0 && missing == 0 && twice == 0 && refused == 0, "%d sent, %d refused, %d missing, %d twice", promised, refused, missing, twice)
+	s.check(l.unhurtParty+": messages", "all arrive, each once", promised > 0 && missing == 0 && twice == 0 && refused == 0, "%d sent, %s, %d missing, %d twice", promised, refusals(refused, because), missing, twice)
 	s.check(l.unhurtParty+": connections that were cut", "none", cuts == 0, "%d", cuts)
 	s.check(l.unhurtParty+": how late (p99 of the worst client)", "below 1 s", late < time.Second, "%v", late)
 	return nil

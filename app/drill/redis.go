@@ -96,7 +96,7 @@ func redisPause(ctx context.Context, s *stage) error {
 	until(ctx, 5*time.Second, func() bool { _, missing, _ := got.count(); return missing == 0 })
 	promised, missing, twice := got.count()
 	s.check("messages between agents of the node", "all arrive, each once", promised > 0 && missing == 0 && twice == 0 && got.refused == 0,
-		"%d sent, %d refused, %d missing, %d twice", promised, got.refused, missing, twice)
+		"%d sent, %s, %d missing, %d twice", promised, refusals(got.refusals()), missing, twice)
 	s.check("how late they were (p99)", "below 1 s", got.quantile(0.99) < time.Second, "%v", got.quantile(0.99))
 	s.check("connections that were cut", "none", cuts.Load() == 0, "%d", cuts.Load())
 	took, ok := until(ctx, 60*time.Second, func() bool {

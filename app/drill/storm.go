@@ -87,9 +87,8 @@ func (c *crowd) totals() (promised, missing, twice, refused int) {
 	for _, t := range c.tallies {
 		p, m, w := t.count()
 		promised, missing, twice = promised+p, missing+m, twice+w
-		t.mu.Lock()
-		refused += t.refused
-		t.mu.Unlock()
+		re, _ := t.refusals()
+		refused += re
 	}
 	return promised, missing, twice, refused
 }

@@ -3,6 +3,7 @@ package drill
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,6 +20,7 @@ type tally struct {
 	late     []time.Duration // from the sending to the coming
 	sent     map[uint64]time.Time
 	refused  int
+	why      error // of the last refusal
 }
 
 func newTally() *tally {
@@ -49,7 +51,7 @@ func (t *tally) try(n uint64, f func() error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
-		t.refused++
+		t.refused, t.why = t.refused+1, err
 		return err
 	}
 	t.promised[n] = time.Now()
@@ -72,6 +74,21 @@ func (t *tally) count() (promised, missing, twice int) {
 		}
 	}
 	return len(t.promised), missing, twice
+}
+
+// refusals counts the messages that were refused; why is the reason of the last.
+func (t *tally) refusals() (n int, why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused, t.why
+}
+
+// refusals is their count in words, with the reason of the last.
+func refusals(n int, why error) string {
+	if n == 0 {
+		return "none refused"
+	}
+	return fmt.Sprintf("%d refused, the last with %q", n, why)
 }
 
 // quantile is how late a share of the messages was at most.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -36,11 +37,27 @@ func (b *browser) shows(part, words string, want bool) {
 	}, func() { b.t.Fatalf("%s: got %q, %v; want %q in it: %v", part, text, err, words, want) })
 }
 
-// press clicks what the stream may replace at any time.
+// until waits until a page says yes to a question. A page that is being left cannot
+// be asked: then the next one is.
+func (b *browser) until(what, question string) {
+	b.t.Helper()
+	var yes bool
+	var err error
+	waitFor(20*time.Second, func() bool {
+		err = chromedp.Run(b.ctx, chromedp.Evaluate("!!("+question+")", &yes))
+		return err == nil && yes
+	}, func() { b.t.Fatalf("%s: the page says no: %v", what, err) })
+}
+
+// press clicks what the stream may replace at any time, and waits for the page that
+// follows: what is asked next is not asked of the page that is being left.
 func (b *browser) press(button string) {
 	b.t.Helper()
-	b.do("press "+button, chromedp.Poll(fmt.Sprintf(`document.querySelector(%q)`, button), nil, chromedp.WithPollingTimeout(15*time.Second)),
-		chromedp.Evaluate(fmt.Sprintf(`setTimeout(() => document.querySelector(%q).click(), 0); true`, button), nil))
+	b.until("find "+button, fmt.Sprintf(`document.querySelector(%q)`, button))
+	b.do("press "+button, chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := chromedp.RunResponse(ctx, chromedp.Evaluate(fmt.Sprintf(`setTimeout(() => document.querySelector(%q).click(), 0); true`, button), nil))
+		return err
+	}), chromedp.WaitReady("#main"))
 }
 
 // TestAnOperatorInABrowser judges advice, makes a rule and types while the page lives,

@@ -151,7 +151,7 @@ func (n *newcomer) advice() {
 	n.restart("scaling:\n" + nodeCapacity + "  max: " + want[1] + "\n")
 	n.demo() // the one before ended with its server
 	n.sees("/log?kind=decisions", "scale up from 1 to", 60*time.Second)
-	n.b.do("open the decision", chromedp.Click(`.log a.what, .log .what a, .log a`, chromedp.NodeVisible), chromedp.WaitReady("#main"))
+	n.b.press(`.log a.what, .log .what a, .log a`)
 	n.shot("log-entry")
 }
 
@@ -178,7 +178,7 @@ func (n *newcomer) outcome() {
 	desired := n.past()
 	n.node = n.house.startAt(n.node.addr)
 	n.sees("/log?kind=actions", fmt.Sprintf("1 to %d instances", desired), 40*time.Second)
-	n.b.do("open the outcome", chromedp.Click(`.log a.what, .log .what a, .log a`, chromedp.NodeVisible), chromedp.WaitReady("#main"))
+	n.b.press(`.log a.what, .log .what a, .log a`)
 	n.b.wants("#main", "Delivery p95")
 	n.shot("before-after")
 }

@@ -116,7 +116,7 @@ func (b *browser) fits(where string) {
 // live waits until the page says that it is live, if it has a stream.
 func (b *browser) live() {
 	b.t.Helper()
-	b.do("wait for the stream", chromedp.Poll(`!document.getElementById("live") || document.getElementById("live").textContent.startsWith("Live")`, nil, chromedp.WithPollingTimeout(20*time.Second)))
+	b.until("wait for the stream", `!document.getElementById("live") || document.getElementById("live").textContent.startsWith("Live")`)
 }
 
 // says waits until the page says what became of an action.

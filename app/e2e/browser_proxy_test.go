@@ -101,7 +101,7 @@ func (b *browser) scripts(s *stage) {
 		ws.onmessage = (e) => { answer = e.data; ws.close() };
 		ws.onerror = () => { answer = "refused" };
 	} true`, s.base+"/ws", s.node.Token("lab/tab")), nil)
-	b.do("wait for an answer", chromedp.Poll(`answer !== ""`, nil, chromedp.WithPollingTimeout(20*time.Second)))
+	b.until("wait for an answer", `answer !== ""`)
 	var answer string
 	b.eval(`answer`, &answer)
 	if !strings.Contains(answer, "connected") {
