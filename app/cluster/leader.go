@@ -13,6 +13,10 @@ import (
 // fenceKept is how long Redis keeps the last fence when nobody takes the lead.
 const fenceKept = 365 * 24 * time.Hour
 
+// firstFence is below every fence that was ever given out: they begin at the clock in
+// milliseconds, and this was in 1987.
+const firstFence = 1 << 39
+
 // ErrName says that another node has this one's name.
 var ErrName = errors.New("another node has this name")
 
@@ -303,11 +307,20 @@ func (n *Node) keepLead() {
 // forgotten says whether Redis lost the fence that was there, and the lease of a
 // leader that nobody here has read may not have run out since that was seen.
 func (n *Node) forgotten(ctx context.Context) bool {
-	if n.leader.highest() == 0 {
-		return false // nobody ever led, as far as is known: the first one need not wait
-	}
-	fence, err := n.own.medium.get(ctx, fenceKey(n.cfg.Region))
-	return n.leader.amnesia(err == nil && fence == "", n.cfg.LeaderLease)
+	value, err := n.own.medium.get(ctx, fenceKey(n.cfg.Region))
+	fence, _ := strconv.ParseUint(value, 10, 64)
+	return n.leader.amnesia(err == nil && n.leader.older(fence), n.cfg.LeaderLease)
+}
+
+// older says whether a fence in Redis shows that Redis has lost what it knew.
+func (l *leadership) older(fence uint64) bool { return fence < max(l.highest(), firstFence) }
+
+// waited says whether Redis has forgotten, and so long ago that no lease from before
+// can last.
+func (l *leadership) waited(lease time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.forgot.IsZero() && time.Since(l.forgot) >= lease
 }
 
 // amnesia notes whether Redis has forgotten, and says whether that is younger than a
@@ -336,30 +349,48 @@ func (n *Node) lead(lease Lease) {
 	}
 }
 
-// takeLead takes the lead with a fence that is higher than all before, whatever
-// Redis has forgotten: above what any node has seen, and above the clock.
+// takeLead takes the lead with a fence that is higher than all before. When two nodes
+// draw in turns, one has the lead under the lower fence and must give it back: it tries
+// again at once, while the other, which was refused, waits for its next turn. Else both
+// would go on like that in step.
 func (n *Node) takeLead(ctx context.Context) (fence uint64, mine bool, err error) {
-	m := n.own.medium
-	floor := max(n.leader.highest(), uint64(max(time.Now().UnixMilli(), 0)))
-	if _, _, err = m.put(ctx, fenceKey(n.cfg.Region), strconv.FormatUint(floor, 10), fenceKept, ""); err != nil {
-		return 0, false, err
-	}
-	if fence, err = m.add(ctx, fenceKey(n.cfg.Region), 1); err != nil {
-		return 0, false, err
-	}
-	if fence <= n.leader.highest() { // Redis has come back with older content
-		if fence, err = m.add(ctx, fenceKey(n.cfg.Region), n.leader.highest()+1-fence); err != nil {
+	m, key := n.own.medium, leaderKey(n.cfg.Region)
+	for range 3 {
+		if fence, err = n.drawFence(ctx); err != nil || fence == 0 {
+			return 0, false, err
+		}
+		was, top, err := m.put(ctx, key, n.leaderValue(fence), n.cfg.LeaderLease, fenceKey(n.cfg.Region))
+		if err != nil || !was {
+			return 0, false, err
+		}
+		if top == fence {
+			return fence, true, nil
+		}
+		// Somebody drew a higher one meanwhile, and may have led with it.
+		if err := m.del(ctx, key); err != nil {
 			return 0, false, err
 		}
 	}
-	was, top, err := m.put(ctx, leaderKey(n.cfg.Region), n.leaderValue(fence), n.cfg.LeaderLease, fenceKey(n.cfg.Region))
-	if err != nil || !was {
-		return 0, false, err
+	return 0, false, nil
+}
+
+// drawFence draws a fence, whatever Redis has forgotten: above what any node has seen,
+// and above the clock. It draws none when Redis turns out to have forgotten since it was
+// asked who leads.
+func (n *Node) drawFence(ctx context.Context) (fence uint64, err error) {
+	m, key, lease := n.own.medium, fenceKey(n.cfg.Region), n.cfg.LeaderLease
+	if fence, err = m.add(ctx, key, 1); err != nil || !n.leader.older(fence-1) {
+		return fence, err
 	}
-	if top != fence { // somebody drew a higher one meanwhile, and may have led with it
-		return 0, false, m.del(ctx, leaderKey(n.cfg.Region))
+	if !n.leader.waited(lease) {
+		n.leader.amnesia(true, lease)
+		return 0, nil
 	}
-	return fence, true, nil
+	floor := max(n.leader.highest(), uint64(max(time.Now().UnixMilli(), firstFence)))
+	if fence, err = m.add(ctx, key, floor+1-fence); err != nil {
+		return 0, err
+	}
+	return fence, m.expire(ctx, key, fenceKept)
 }
 
 func parseLead(value string) (fence, life uint64, holder string, ok bool) {

@@ -201,6 +201,49 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestAdviceThatMayActNow: what was only advised so far is asked for at once when the
+// engine is let act, and once: it is neither late nor asked for a second time.
+func TestAdviceThatMayActNow(t *testing.T) {
+	busy := fleetOf(start, 4, calm().with(Connections, 250))
+	advised := func(t *testing.T) *pilot {
+		p := watched(t, DefaultPolicy(Capacity{}), 4)
+		if changed, _ := p.run(2*time.Minute, busy); !changed || p.d.Act {
+			t.Fatalf("got changed %v, act %v, want more instances advised", changed, p.d.Act)
+		}
+		return p
+	}
+	tests := []struct {
+		name   string
+		change func(*Policy)
+		fleet  func(Fleet) Fleet
+		want   int // actions within a minute
+	}{
+		{"act", func(p *Policy) { p.Mode = Act }, nil, 1},
+		{"act, and paused", func(p *Policy) { p.Mode, p.Pause = Act, PauseOut }, nil, 0},
+		{"act, and the view is partial", func(p *Policy) { p.Mode = Act }, func(f Fleet) Fleet { f.Partial = "the broker does not answer"; return f }, 0},
+		{"advise still", func(*Policy) {}, nil, 0},
+		{"act, and somebody did more by hand", func(p *Policy) { p.Mode = Act }, func(Fleet) Fleet { return fleetOf(start, 6, calm().with(Connections, 160)) }, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, f := advised(t), busy
+			tt.change(&p.p)
+			if tt.fleet != nil {
+				f = tt.fleet(f)
+			}
+			asked := 0
+			for range 60 {
+				if p.step(f).Act {
+					asked++
+				}
+			}
+			if asked != tt.want {
+				t.Errorf("got %d actions (%s), want %d: %+v", asked, p.d.Reason, tt.want, p.st.Changes)
+			}
+		})
+	}
+}
+
 func TestFallback(t *testing.T) {
 	dark := mixed(fleetOf(start, 4, quiet()), map[int]func(*Node){0: in(Silent), 1: in(Silent), 2: in(Silent), 3: in(Silent)})
 	tests := []struct {

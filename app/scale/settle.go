@@ -130,10 +130,15 @@ func (s *step) finish() {
 }
 
 // unasked reports whether the count that stands was only advised when it changed:
-// whoever lets the engine act now need not wait until it is overdue.
+// whoever lets the engine act now need not wait until it is overdue. When somebody did
+// more by hand than was advised, nothing is taken back.
 func (s *step) unasked() bool {
-	n := len(s.st.Changes)
-	return n > 0 && s.in.Partial == "" && s.p.Pause == PauseNone && s.d.Live != s.d.Desired && s.st.Asked.Before(s.st.Changes[n-1].At)
+	if len(s.st.Changes) == 0 || s.in.Partial != "" || s.p.Pause != PauseNone {
+		return false
+	}
+	last := s.st.Changes[len(s.st.Changes)-1]
+	missing := last.To > last.From && s.d.Live < s.d.Desired || last.To < last.From && s.d.Live > s.d.Desired
+	return missing && s.st.Asked.Before(last.At)
 }
 
 // overdue reports whether the last change should have been carried out by now.
