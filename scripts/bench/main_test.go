@@ -210,6 +210,25 @@ func TestNumber(t *testing.T) {
 	}
 }
 
+func TestDisturbedRunsAreRepeated(t *testing.T) {
+	for _, tt := range []struct {
+		others []float64 // of the runs, in turn
+		runs   int
+	}{{[]float64{0.1}, 1}, {[]float64{0.5, 0}, 2}, {[]float64{0.5, 0.4, 0.3}, 3}} {
+		runs, noted := 0, 0
+		r, err := calm(func() (*bench.Report, error) {
+			runs++
+			return &bench.Report{Others: tt.others[runs-1]}, nil
+		}, func(*bench.Report) { noted++ })
+		if err != nil || runs != tt.runs || noted != tt.runs-1 || r.Others != tt.others[runs-1] {
+			t.Errorf("%v: got %d runs, %d noted, %v, %v; want %d runs and the last of them", tt.others, runs, noted, r, err, tt.runs)
+		}
+	}
+	if _, err := calm(func() (*bench.Report, error) { return nil, context.Canceled }, nil); err == nil {
+		t.Error("got no error of a run that failed")
+	}
+}
+
 func TestRecord(t *testing.T) {
 	c := &compareCommand{Servers: []string{"agentnet", "nats"}, Runs: 3}
 	w := work{name: "fan-out", measures: []measure{deliveriesPS, cpuDelivery}}
