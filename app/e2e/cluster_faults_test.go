@@ -120,7 +120,7 @@ func TestClusterRedisTrouble(t *testing.T) {
 func (tr *trouble) run(t *testing.T, hold time.Duration) {
 	hold = max(hold, tr.lasts)
 	each, hurt, heal := tr.begin(t, 3)
-	w := newTown(t, townConfig, each...)
+	w := newTown(t, stillConfig, each...)
 	first, second := w.node(0), w.node(1)
 	pairs := talkApart(t, first, 8, 20*time.Millisecond, wire.Normal)
 	over := cross(first, second, "one")
@@ -212,7 +212,7 @@ func TestClusterRegionCut(t *testing.T) {
 	region := func(name, ownNorth, ownSouth string) string {
 		return fmt.Sprintf("region: %s\nregions: [{name: north, redis: %q}, {name: south, redis: %q}]\n", name, ownNorth, ownSouth)
 	}
-	w := newTown(t, townConfig,
+	w := newTown(t, stillConfig,
 		region("north", north.URL(), south.URLAt(toSouth.Addr())), region("north", north.URL(), south.URLAt(toSouth.Addr())),
 		region("south", north.URLAt(toNorth.Addr()), south.URL()), region("south", north.URLAt(toNorth.Addr()), south.URL()))
 	pairs := talkApart(t, w.node(0), 8, 20*time.Millisecond, wire.Normal)
