@@ -31,7 +31,11 @@ func (b *Board) advise(r *request, sc Scaling, rows []limitRow, st *watch.Status
 		soon := row.runway != nil && row.runway.State == scale.RunwayRising && row.runway.Days <= 2*actSoon
 		if row.kind == "" && !soon {
 			if row.ofCapacity {
-				looked = append(looked, "more "+row.name+": "+row.value()+" is used")
+				used := row.value() + " is used"
+				if row.guessed {
+					used = row.value() + " of what is only assumed of a node" // no reason to act, and no relief either
+				}
+				looked = append(looked, "more "+row.name+": "+used)
 			}
 			continue
 		}
