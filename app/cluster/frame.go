@@ -12,7 +12,7 @@ import (
 // numbered without a hole for each pair of nodes. A broadcast batch goes to all
 // nodes of a region and carries only what is said again and again.
 const (
-	batchVersion = 1
+	batchVersion = 2
 
 	kindStream    = 1
 	kindBroadcast = 2
@@ -31,8 +31,9 @@ const (
 	atNumber = 22 // of the first record
 	atSent   = 30 // bytes of the stream before this batch
 	atAck    = 38 // bytes of the destination's stream that the origin has taken
-	atCount  = 46 // records
-	atName   = 50 // length, then the origin's name
+	atOldest = 46 // number of the first record that Redis had not taken yet
+	atCount  = 54 // records
+	atName   = 58 // length, then the origin's name
 )
 
 // A Topic says who a parcel is for within a node. Topics from 128 on belong to
@@ -72,15 +73,16 @@ var errBatch = errors.New("malformed batch")
 
 // A header is the front of a batch.
 type header struct {
-	kind  byte
-	name  []byte // of the origin; points into the batch
-	life  uint64
-	epoch uint32
-	to    uint64
-	first uint64 // number of the first record
-	sent  uint64
-	ack   uint64
-	count uint32
+	kind   byte
+	name   []byte // of the origin; points into the batch
+	life   uint64
+	epoch  uint32
+	to     uint64
+	first  uint64 // number of the first record
+	sent   uint64
+	ack    uint64
+	oldest uint64 // what comes before this number is not sent again
+	count  uint32
 }
 
 // appendHeader appends the header of a stream batch; number, ack and count are
@@ -119,6 +121,7 @@ func parseHeader(b []byte) (h header, records []byte, err error) {
 		h.first = binary.LittleEndian.Uint64(b[atNumber:])
 		h.sent = binary.LittleEndian.Uint64(b[atSent:])
 		h.ack = binary.LittleEndian.Uint64(b[atAck:])
+		h.oldest = binary.LittleEndian.Uint64(b[atOldest:])
 		h.count = binary.LittleEndian.Uint32(b[atCount:])
 	default:
 		return h, nil, errBatch

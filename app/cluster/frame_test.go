@@ -40,7 +40,8 @@ func TestBatchRoundTrip(t *testing.T) {
 	}
 	var got [][]byte
 	next, sent := uint64(1), uint64(0)
-	for b, _, _ := o.take(); b != nil; b, _, _ = o.take() {
+	for b, _, gen := o.take(); b != nil; b, _, gen = o.take() {
+		o.landed(b, gen)
 		h, body, err := parseHeader(b)
 		if err != nil || h.kind != kindStream || string(h.name) != "n1" || h.life != 7 || h.epoch != 3 || h.to != 9 || h.first != next || h.sent != sent {
 			t.Fatalf("got header %+v, %v", h, err)
@@ -82,7 +83,8 @@ func TestOutboxBounds(t *testing.T) {
 		t.Errorf("an announcement: %q", refused)
 	}
 	taken := 0
-	for b, _, _ := o.take(); b != nil; b, _, _ = o.take() {
+	for b, _, gen := o.take(); b != nil; b, _, gen = o.take() {
+		o.landed(b, gen)
 		taken += len(b)
 	}
 	if taken < window || taken > window+2*batchBytes {
@@ -102,7 +104,7 @@ func TestOutboxBounds(t *testing.T) {
 func TestStreamOrder(t *testing.T) {
 	now := time.Now()
 	batch := func(first, count uint64) item {
-		return item{header: header{first: first, count: uint32(count)}}
+		return item{header: header{first: first, oldest: first, count: uint32(count)}}
 	}
 	var s stream
 	want := func(first, skip, lost uint64, ok bool) {
@@ -132,6 +134,65 @@ func TestStreamOrder(t *testing.T) {
 		s.add(batch(100+i, 1), now)
 	}
 	want(0, 0, 79, true) // too many wait
+	for i := range uint64(holdBatches) {
+		want(100+i, 0, 0, true)
+	}
+	for i := range uint64(2 * holdBatches) {
+		it := batch(121+i, 1)
+		it.header.oldest = 116 // is being sent again
+		s.add(it, now)
+	}
+	now = now.Add(100 * holdFor)
+	want(0, 0, 0, false)
+	s.add(batch(116, 4), now)
+	want(116, 0, 0, true)
+	want(0, 0, 0, false)
+	s.add(batch(153, 1), now) // by now 120 would have come
+	want(0, 0, 1, true)
+}
+
+// TestOutboxGate shows how far batches may run ahead of one that is still on its way,
+// and that nothing goes while one is sent again.
+func TestOutboxGate(t *testing.T) {
+	var o outbox
+	o.wake = make(chan struct{}, flights)
+	o.reset(&link{}, appendHeader(nil, "n1", 7, 3, 9))
+	take := func(oldest uint64) (b []byte, gen uint32) {
+		t.Helper()
+		if o.push(TopicRelay, []byte("x")) != "" {
+			t.Fatal("a parcel was refused")
+		}
+		b, _, gen = o.take()
+		if h, _, err := parseHeader(b); oldest == 0 && b != nil || oldest != 0 && (err != nil || h.oldest != oldest) {
+			t.Fatalf("got a batch of %d bytes with oldest %d, %v; want oldest %d (0: none)", len(b), h.oldest, err, oldest)
+		}
+		return b, gen
+	}
+	first, gen := take(1)
+	for range overtakes {
+		b, gen := take(1)
+		o.landed(b, gen)
+	}
+	take(0)
+	if o.asleep != 1 || len(o.wake) != 0 {
+		t.Fatalf("%d senders sleep and %d are woken, want 1 and none", o.asleep, len(o.wake))
+	}
+	if o.landed(first, gen); len(o.wake) != 1 {
+		t.Error("the sender that waited was not woken")
+	}
+	next := uint64(overtakes + 2)
+	again, gen := take(next)
+	if !o.again(again, gen) {
+		t.Error("a batch of the present stream is not wanted")
+	}
+	take(0)
+	o.landed(again, gen)
+	take(next + 1) // the parcel that waited
+	o.reset(&link{}, appendHeader(nil, "n1", 7, 4, 9))
+	if o.again(again, gen) {
+		t.Error("a batch of the last stream is still wanted")
+	}
+	take(1)
 }
 
 func FuzzBatch(f *testing.F) {

@@ -9,7 +9,8 @@ const (
 	// inBytes bounds what waits for this node's handlers of one peer.
 	inBytes = 32 << 20
 	// holdBatches and holdFor bound the wait for a batch that another one has
-	// overtaken: two are under way at once, and one may be sent again.
+	// overtaken though Redis took it before: a slot that moves, or a listener that
+	// reads two connections, may bring it late.
 	holdBatches = 16
 	holdFor     = 300 * time.Millisecond
 )
@@ -72,8 +73,9 @@ func (in *inbox) swap(used []item) []item {
 
 // A stream puts the batches of one stream into order and finds what is missing.
 type stream struct {
-	next uint64 // number of the next record; 0: the first batch says it
-	held []item // batches behind a hole, by number
+	next   uint64 // number of the next record; 0: the first batch says it
+	oldest uint64 // the origin sends nothing again that comes before this number
+	held   []item // batches behind a hole, by number
 }
 
 // add takes a batch. Afterwards ready says what is next.
@@ -81,6 +83,7 @@ func (s *stream) add(it item, now time.Time) {
 	if s.next == 0 {
 		s.next = it.header.first
 	}
+	s.oldest = max(s.oldest, it.header.oldest)
 	it.at = now
 	at := len(s.held)
 	for at > 0 && s.held[at-1].header.first > it.header.first {
@@ -93,7 +96,8 @@ func (s *stream) add(it item, now time.Time) {
 
 // ready returns the next batch in order and how many of its records came before
 // (skip), or the number of records that are missing and will not come any more.
-// It reports false when there is nothing to do but wait.
+// It reports false when there is nothing to do but wait: a hole whose batch the
+// origin is still sending is none, and the origin lets only a few overtake it.
 func (s *stream) ready(now time.Time) (it item, skip, lost uint64, ok bool) {
 	for len(s.held) > 0 {
 		first, count := s.held[0].header.first, uint64(s.held[0].header.count)
@@ -106,6 +110,8 @@ func (s *stream) ready(now time.Time) (it item, skip, lost uint64, ok bool) {
 			s.drop()
 			s.next = first + count
 			return it, skip, 0, true
+		case s.oldest <= s.next:
+			return item{}, 0, 0, false
 		case len(s.held) >= holdBatches || now.Sub(s.held[0].at) >= holdFor:
 			lost = first - s.next
 			s.next = first

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,9 @@ const (
 	outRecords = 1 << 18
 	// flights is how many batches for one node are on their way to Redis at once.
 	flights = 2
+	// overtakes is how many batches may be taken while an earlier one is still on
+	// its way. The receiver holds them until that one comes.
+	overtakes = 8
 	// window bounds what a node was sent and has not taken: Redis cuts a subscriber
 	// off that lets 32 MiB wait, or 8 MiB for a minute.
 	window = 8 << 20
@@ -69,6 +73,13 @@ func (t *tally) read() map[Reason]uint64 {
 	return out
 }
 
+// A flight is a batch that a sender took and Redis has not taken yet.
+type flight struct {
+	first     uint64 // number of its first record
+	overtaken int    // by so many batches that were taken after it
+	again     bool   // it has to be published again
+}
+
 // An outbox is what waits for one node, already in the form in which it goes.
 // Parcels are copied into the batch that is being filled; whoever finds nothing
 // under way sends it at once, and what comes meanwhile goes together.
@@ -87,7 +98,8 @@ type outbox struct {
 	waiting [][]byte
 	bytes   int
 	records int
-	asleep  int    // senders
+	asleep  int // senders
+	under   []flight
 	sent    uint64 // bytes that were handed to senders
 	acked   uint64 // of these, taken by the node
 	taken   uint64 // of its stream by us, for the header
@@ -103,6 +115,7 @@ func (o *outbox) reset(to *link, header []byte) (dropped int) {
 	o.open, o.link, o.header, o.next = header != nil, to, header, 1
 	o.filling, o.count, o.waiting, o.bytes, o.records = nil, 0, nil, 0, 0
 	o.sent, o.acked, o.taken = 0, 0, 0
+	o.under = o.under[:0]
 	return dropped
 }
 
@@ -157,7 +170,7 @@ func (o *outbox) closeBatch() {
 
 // rouse wakes a sender that sleeps. o.mu must be held.
 func (o *outbox) rouse() {
-	if o.asleep > 0 && o.sent-o.acked < window {
+	if o.asleep > 0 && o.clear() {
 		o.asleep--
 		o.wake <- struct{}{} // has room for all of them
 	}
@@ -171,7 +184,7 @@ func (o *outbox) take() (b []byte, to *link, gen uint32) {
 	if len(o.waiting) == 0 && len(o.filling) > 0 {
 		o.closeBatch()
 	}
-	if len(o.waiting) == 0 || o.sent-o.acked >= window {
+	if len(o.waiting) == 0 || !o.clear() {
 		o.asleep++
 		return nil, nil, 0
 	}
@@ -183,21 +196,63 @@ func (o *outbox) take() (b []byte, to *link, gen uint32) {
 	binary.LittleEndian.PutUint64(b[atSent:], o.sent)
 	binary.LittleEndian.PutUint64(b[atAck:], o.taken)
 	o.sent += uint64(len(b))
+	for i := range o.under {
+		o.under[i].overtaken++
+	}
+	o.under = append(o.under, flight{first: firstOf(b)})
+	binary.LittleEndian.PutUint64(b[atOldest:], o.under[0].first)
 	return b, o.link, o.gen
+}
+
+func firstOf(b []byte) uint64 { return binary.LittleEndian.Uint64(b[atNumber:]) }
+
+// clear reports whether a batch may be taken: the node keeps up, and no earlier batch
+// is left too far behind. While one is sent again nothing goes at all, because what
+// overtakes it only waits at the receiver. o.mu must be held.
+func (o *outbox) clear() bool {
+	for i := range o.under {
+		if o.under[i].again || o.under[i].overtaken >= overtakes {
+			return false
+		}
+	}
+	return o.sent-o.acked < window
+}
+
+// again notes that a batch of gen has to be published again. It reports false when
+// nobody wants it any more.
+func (o *outbox) again(b []byte, gen uint32) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.open || o.gen != gen {
+		return false
+	}
+	for i := range o.under {
+		if o.under[i].first == firstOf(b) {
+			o.under[i].again = true
+		}
+	}
+	return true
+}
+
+// landed notes that Redis has taken a batch of gen.
+func (o *outbox) landed(b []byte, gen uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gen != gen {
+		return
+	}
+	was := o.clear()
+	o.under = slices.DeleteFunc(o.under, func(f flight) bool { return f.first == firstOf(b) })
+	if !was && (len(o.waiting) > 0 || len(o.filling) > 0) {
+		o.rouse()
+	}
 }
 
 // ready reports whether take would return a batch.
 func (o *outbox) ready() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return (len(o.waiting) > 0 || len(o.filling) > 0) && o.sent-o.acked < window
-}
-
-// current reports whether batches of gen are still wanted.
-func (o *outbox) current(gen uint32) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.open && o.gen == gen
+	return (len(o.waiting) > 0 || len(o.filling) > 0) && o.clear()
 }
 
 // ack notes what the node says that it took.
@@ -267,10 +322,11 @@ func (p *peer) carry(ctx context.Context, to *link, b []byte, gen uint32) {
 		if err == nil && receivers != 0 {
 			p.node.count.batchesOut.Add(1)
 			p.node.count.bytesOut.Add(uint64(len(b)))
+			p.out.landed(b, gen)
 			p.out.recycle(b)
 			return
 		}
-		if !p.out.current(gen) {
+		if !p.out.again(b, gen) {
 			p.node.count.refused.add(ReasonLeft, uint64(binary.LittleEndian.Uint32(b[atCount:])))
 			return
 		}

@@ -69,6 +69,7 @@ type simMedium struct {
 	double  float64 // of batches that are published twice
 	latency time.Duration
 	sub     []*simSub
+	unheard func([]byte) bool // this batch finds nobody now; nil: all are heard
 }
 
 func (m *simMedium) set(change func(*simMedium)) {
@@ -114,7 +115,11 @@ func (m *simMedium) publish(ctx context.Context, channel string, batch []byte) (
 	if m.rng.Float64() < m.double {
 		times = 2
 	}
+	unheard := m.unheard != nil && m.unheard(batch)
 	m.mu.Unlock()
+	if unheard {
+		return 0, nil
+	}
 	m.redis.mu.Lock()
 	defer m.redis.mu.Unlock()
 	n := int64(0)
